@@ -1,0 +1,112 @@
+"""What can go wrong, sorted by who must act.
+
+    AfterframeError
+    ├── InputError              the caller: a value, a file or a combination that cannot work
+    │   └── RecipeError         the recipe's author: file and line, all mistakes at once
+    ├── FfmpegError             the operator: ffmpeg failed; holds the command and its last words
+    ├── ProviderError           a generator or a voice over the network
+    │   ├── ProviderRefused     policy or a bad request: the same request will be refused again
+    │   └── ProviderUnavailable an outage, a limit, a broken line: the same request may succeed later
+    ├── SubmissionUnknown       a human: it cannot be known whether the job was paid; look first
+    ├── BudgetExceeded          whoever holds the purse
+    └── ProvenanceError         do not publish: the file's history is not proved
+
+`Later` is not an error: a job raises it to say when to look again.
+Every class survives pickle, since errors cross processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class AfterframeError(Exception):
+    """The root of what Afterframe raises on purpose; `str()` is one sentence for people."""
+
+
+class InputError(AfterframeError):
+    """A value, a file or a combination of them that cannot work."""
+
+
+class RecipeError(InputError):
+    """Mistakes in a recipe, each as `file:line: where: what`."""
+
+    def __init__(self, mistakes: Sequence[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = tuple(mistakes)
+
+    def __reduce__(self) -> tuple[type[RecipeError], tuple[tuple[str, ...]]]:
+        return RecipeError, (self.mistakes,)
+
+
+class FfmpegError(AfterframeError):
+    """ffmpeg failed, or made something other than what was described."""
+
+    def __init__(self, message: str, command: Sequence[str] = (), stderr: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.command = tuple(command)
+        self.stderr = stderr
+
+    def __reduce__(self) -> tuple[type[FfmpegError], tuple[str, tuple[str, ...], str]]:
+        return FfmpegError, (self.message, self.command, self.stderr)
+
+
+class ProviderError(AfterframeError):
+    """A generator or a voice over the network did not do what was asked.
+
+    `code` and `text` are the provider's own; `failure` is one of
+    `moderation_input`, `moderation_output`, `invalid_request`, `quota`,
+    `transient`, `lost`, `expired`, `unauthorized`.
+    """
+
+    def __init__(self, message: str, failure: str = "transient", code: str = "", text: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.failure = failure
+        self.code = code
+        self.text = text
+
+    def __reduce__(self) -> tuple[type[ProviderError], tuple[str, str, str, str]]:
+        return type(self), (self.message, self.failure, self.code, self.text)
+
+
+class ProviderRefused(ProviderError):
+    """Policy or a bad request: never sent again to the same model."""
+
+
+class ProviderUnavailable(ProviderError):
+    """An outage, a limit or a broken line: worth another try."""
+
+
+class SubmissionUnknown(AfterframeError):
+    """It cannot be known whether an earlier attempt was paid; a human must look."""
+
+
+class BudgetExceeded(AfterframeError):
+    """The next purchase would pass a limit that the recipe or the account sets."""
+
+
+class ProvenanceError(AfterframeError):
+    """The file's history is not proved; `verdict` and `codes` say how."""
+
+    def __init__(self, message: str, verdict: str = "", codes: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.verdict = verdict
+        self.codes = tuple(codes)
+
+    def __reduce__(self) -> tuple[type[ProvenanceError], tuple[str, str, tuple[str, ...]]]:
+        return ProvenanceError, (self.message, self.verdict, self.codes)
+
+
+class Later(Exception):  # noqa: N818 -- an answer, not an error
+    """A job's answer «not yet»: call it again after `seconds`; `progress` is 0 to 1 where known."""
+
+    def __init__(self, seconds: float, progress: float | None = None) -> None:
+        super().__init__(f"look again in {seconds:g} s")
+        self.seconds = seconds
+        self.progress = progress
+
+    def __reduce__(self) -> tuple[type[Later], tuple[float, float | None]]:
+        return Later, (self.seconds, self.progress)

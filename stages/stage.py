@@ -1,0 +1,197 @@
+"""What makes a function a stage: `@edit` and `@job`.
+
+A stage's signature is its recipe schema and its docstring is its help. A
+parameter annotated `Clip` gets a clip, one annotated `Path` a file; text for
+any other parameter is parsed by its annotation.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Concatenate, Literal, ParamSpec, TypeVar
+
+from stages.clip import Action, Clip, History, Size, Unit, parse_switch
+from stages.errors import InputError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Promise = Callable[..., Clip]
+
+__all__ = ["Parameter", "Stage", "edit", "job", "nearest", "stage_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter of a stage. `kind` is `clip`, `file`, `clips` or `value`."""
+
+    name: str
+    kind: Literal["clip", "clips", "file", "value"]
+    required: bool
+    default: object
+    parse: Callable[[str], object]
+    example: str
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What the runner knows of a stage. A job also promises what it will make."""
+
+    name: str
+    kind: Literal["edit", "job"]
+    version: int
+    function: Callable[..., Any]
+    promise: Promise | None = None
+
+    @property
+    def help(self) -> str:
+        """Its docstring."""
+        return inspect.getdoc(self.function) or ""
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Its parameters, read off the signature; those that only the runner fills are left out."""
+        hints = _hints(self.function)
+        return tuple(
+            _parameter(name, hints[name], given)
+            for name, given in inspect.signature(self.function).parameters.items()
+            if not (self.kind == "job" and name in RUNNER_FILLS)
+        )
+
+
+RUNNER_FILLS = ("folder", "on_progress")
+"""Parameters of a job that a recipe cannot give: where its files go, whom it tells of progress."""
+
+
+def edit(
+    version: int = 1,
+) -> Callable[[Callable[Concatenate[Clip, P], Clip]], Callable[Concatenate[Clip, P], Clip]]:
+    """Make a function from clip to clip an edit: it writes nothing, and its history is kept.
+
+    An edit that changed nothing adds no history. Raise `version` when the
+    same parameters come to mean another result; what was made by the older
+    one is then made again.
+    """
+
+    def decorate(function: Callable[Concatenate[Clip, P], Clip]) -> Callable[Concatenate[Clip, P], Clip]:
+        @functools.wraps(function)
+        def call(clip: Clip, /, *args: P.args, **kwargs: P.kwargs) -> Clip:
+            after = function(clip, *args, **kwargs)
+            if after is clip:
+                return clip
+            others = [value for value in kwargs.values() if isinstance(value, Clip)]
+            action = Action(
+                function.__name__,
+                parameters=tuple((key, str(v)) for key, v in kwargs.items() if _worth_a_record(v)),
+                inputs=tuple(other.history for other in others),
+            )
+            return replace(after, history=(*after.history, action))
+
+        call.__stage__ = Stage(function.__name__, "edit", version, function)  # type: ignore[attr-defined]  # functions take attributes
+        return call
+
+    return decorate
+
+
+def job(promise: Promise, version: int = 1) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Make a function that makes files a job.
+
+    `promise` takes the same parameters and returns the clip that the job will
+    make, as its preset describes it, without touching the world.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        function.__stage__ = Stage(function.__name__, "job", version, function, promise)  # type: ignore[attr-defined]  # functions take attributes
+        return function
+
+    return decorate
+
+
+def stage_of(function: object) -> Stage:
+    """The Stage behind a decorated function. Raises InputError if it is none."""
+    found = getattr(function, "__stage__", None)
+    if not isinstance(found, Stage):
+        raise InputError(f"{getattr(function, '__name__', function)!r} is not a stage: decorate it with @edit or @job")
+    return found
+
+
+def nearest(word: str, known: typing.Iterable[str]) -> str:
+    """` (did you mean …?)`, or nothing where no known word is close."""
+    close = get_close_matches(word, list(known), n=1, cutoff=0.55)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _worth_a_record(value: object) -> bool:
+    return value is not None and value != "" and not isinstance(value, Clip)
+
+
+@functools.cache
+def _hints(function: Callable[..., Any]) -> Mapping[str, Any]:
+    return typing.get_type_hints(function, include_extras=True)
+
+
+def _parameter(name: str, hint: Any, given: inspect.Parameter) -> Parameter:
+    required = given.default is inspect.Parameter.empty
+    default = None if required else given.default
+    kind, parse, example, choices = _reader(hint)
+    return Parameter(name, kind, required, default, parse, example, choices)
+
+
+Reader = tuple[Literal["clip", "clips", "file", "value"], Callable[[str], object], str, tuple[str, ...]]
+
+
+def _reader(hint: Any) -> Reader:
+    """How text becomes a value of the annotated type."""
+    if typing.get_origin(hint) is Annotated:
+        unit = next(extra for extra in hint.__metadata__ if isinstance(extra, Unit))
+        return "value", unit.parse, unit.example, ()
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        members = [member for member in typing.get_args(hint) if member is not type(None)]
+        for known in (Clip, Path, Size):
+            if known in members:
+                return _reader(known)
+        return _reader(members[0])
+    if typing.get_origin(hint) is Literal:
+        words = tuple(str(word) for word in typing.get_args(hint))
+        return "value", functools.partial(_one_of, words), " | ".join(words), words
+    if typing.get_origin(hint) is tuple and typing.get_args(hint)[0] is Clip:
+        return "clips", str, "[$a, $b]", ()
+    return _PLAIN[hint]
+
+
+def _one_of(words: tuple[str, ...], text: str) -> str:
+    if text not in words:
+        raise InputError(f"should be one of {', '.join(words)}, not '{text}'{nearest(text, words)}")
+    return text
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"should be a number, not '{text}'") from None
+
+
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"should be a whole number, not '{text}'") from None
+
+
+_PLAIN: dict[Any, Reader] = {
+    Clip: ("clip", str, "$clip", ()),
+    Path: ("file", Path, "a file", ()),
+    Size: ("value", Size.parse, "1280x720", ()),
+    str: ("value", str, "text", ()),
+    int: ("value", _whole_number, "1", ()),
+    float: ("value", _number, "0.5", ()),
+    bool: ("value", parse_switch, "true", ()),
+}
