@@ -1,0 +1,84 @@
+"""Data, and the few functions that read it: what generators sell, what platforms want, recipes to run.
+
+A preset is a YAML file of `values:`, each `{value, source, checked}`: no number
+stands without where it comes from and when that was last looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+FOLDER = Path(__file__).parent
+
+Kind = Literal["delivery", "models"]
+
+__all__ = ["Sheet", "Value", "names", "read", "recipe"]
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One number or word of a preset, with its line in the file, its source and the day it was checked."""
+
+    value: Any
+    line: int
+    source: str
+    checked: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """One preset: what it is for, and its values by name."""
+
+    name: str
+    file: Path
+    about: str
+    values: Mapping[str, Value]
+
+    def __getitem__(self, key: str) -> Any:
+        return self.values[key].value
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value of `key`, or `default` where the preset does not say."""
+        return self.values[key].value if key in self.values else default
+
+    def place(self, key: str) -> str:
+        """Where `key` stands, as `youtube.yaml:12`."""
+        return f"{self.file.name}:{self.values[key].line}" if key in self.values else self.file.name
+
+
+def names(kind: Kind) -> tuple[str, ...]:
+    """The presets of a kind, by name."""
+    return tuple(sorted(path.stem for path in (FOLDER / kind).glob("*.yaml")))
+
+
+@cache
+def read(kind: Kind, name: str) -> Sheet:
+    """The preset `name`. Raises KeyError if there is none."""
+    file = FOLDER / kind / f"{name}.yaml"
+    if name not in names(kind):
+        raise KeyError(name)
+    root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
+    lines = {
+        key.value: key.start_mark.line + 1
+        for top, node in root.value
+        if top.value == "values"
+        for key, _ in node.value
+    }
+    values = {
+        key: Value(entry["value"], lines[key], str(entry["source"]), str(entry["checked"]))
+        for key, entry in loaded["values"].items()
+    }
+    return Sheet(name, file, loaded["about"], values)
+
+
+def recipe(name: str) -> Path | None:
+    """The packaged recipe of that name, if there is one."""
+    file = FOLDER / "recipes" / f"{name.removesuffix('.yaml')}.yaml"
+    return file if file.is_file() else None

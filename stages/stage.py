@@ -24,7 +24,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Promise = Callable[..., Clip]
 
-__all__ = ["Parameter", "Stage", "edit", "job", "nearest", "stage_of"]
+__all__ = ["Parameter", "Stage", "edit", "job", "nearest", "parameters_of", "stage_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +58,8 @@ class Stage:
     @property
     def parameters(self) -> tuple[Parameter, ...]:
         """Its parameters, read off the signature; those that only the runner fills are left out."""
-        hints = _hints(self.function)
-        return tuple(
-            _parameter(name, hints[name], given)
-            for name, given in inspect.signature(self.function).parameters.items()
-            if not (self.kind == "job" and name in RUNNER_FILLS)
-        )
+        found = parameters_of(self.function)
+        return tuple(p for p in found if p.name not in RUNNER_FILLS) if self.kind == "job" else found
 
 
 RUNNER_FILLS = ("folder", "on_progress")
@@ -89,7 +85,7 @@ def edit(
             others = [value for value in kwargs.values() if isinstance(value, Clip)]
             action = Action(
                 function.__name__,
-                parameters=tuple((key, str(v)) for key, v in kwargs.items() if _worth_a_record(v)),
+                parameters=tuple((key, _recorded(v)) for key, v in kwargs.items() if _worth_a_record(v)),
                 inputs=tuple(other.history for other in others),
             )
             return replace(after, history=(*after.history, action))
@@ -122,6 +118,13 @@ def stage_of(function: object) -> Stage:
     return found
 
 
+def parameters_of(function: Callable[..., Any]) -> tuple[Parameter, ...]:
+    """The parameters of a function, read off its annotations."""
+    hints = _hints(function)
+    given = inspect.signature(function).parameters
+    return tuple(_parameter(name, hints[name], given[name]) for name in given)
+
+
 def nearest(word: str, known: typing.Iterable[str]) -> str:
     """` (did you mean …?)`, or nothing where no known word is close."""
     close = get_close_matches(word, list(known), n=1, cutoff=0.55)
@@ -130,6 +133,11 @@ def nearest(word: str, known: typing.Iterable[str]) -> str:
 
 def _worth_a_record(value: object) -> bool:
     return value is not None and value != "" and not isinstance(value, Clip)
+
+
+def _recorded(value: object) -> str:
+    # Of a file only its name: the record is signed into what is published.
+    return value.name if isinstance(value, Path) else str(value)
 
 
 @functools.cache

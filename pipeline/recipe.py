@@ -1,0 +1,85 @@
+"""A recipe, read: what was asked for. Every value is parsed, every name is bound."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages.stage import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A plain value: as written, and as its stage takes it."""
+
+    text: str
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
+class FromFile:
+    """A file that the author named; the path is absolute."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class FromStep:
+    """The result of an earlier step."""
+
+    name: str
+
+
+Argument = Given | FromFile | FromStep | tuple["FromFile | FromStep", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One stage to run. `lines` say where each of its arguments stands."""
+
+    name: str
+    stage: Stage
+    arguments: Mapping[str, Argument]
+    line: int
+    lines: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One file to deliver, of the result of the step `of`."""
+
+    preset: str
+    file: Path
+    of: str | FromFile
+    options: Mapping[str, Given]
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What was asked for. `project` is the folder that outputs and state belong to."""
+
+    file: Path
+    project: Path
+    steps: tuple[Step, ...]
+    deliveries: tuple[Delivery, ...]
+    anchors: tuple[Path, ...] = ()
+
+    def place(self, line: int) -> str:
+        """`finish.yaml:14`."""
+        return f"{self.file.name}:{line}"
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that it reads, each once."""
+        found: dict[Path, None] = {}
+        for step in self.steps:
+            for argument in step.arguments.values():
+                for one in argument if isinstance(argument, tuple) else (argument,):
+                    if isinstance(one, FromFile):
+                        found[one.path] = None
+        for delivery in self.deliveries:
+            if isinstance(delivery.of, FromFile):
+                found[delivery.of.path] = None
+        return tuple(found)

@@ -1,0 +1,105 @@
+"""Files that appear whole or not at all, and the two folders that state lives in."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from stages.errors import InputError
+
+PROJECT_MARKS = (".pipeline", "pyproject.toml")
+
+
+@contextlib.contextmanager
+def attempt(target: Path) -> Iterator[Path]:
+    """A part file beside `target` that becomes `target` if the block ends well, and vanishes if not.
+
+    Its name is unique to this attempt: an orphaned writer and its successor
+    that shared one part file left a corrupt film which a packet probe passed.
+    Raises InputError where the folder cannot be written.
+    """
+    part = target.with_name(f".{target.stem}.{os.getpid()}-{secrets.token_hex(4)}.part{target.suffix}")
+    try:
+        with told(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield part
+            sync(part)
+            part.replace(target)
+            sync(target.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def told(target: Path) -> Iterator[None]:
+    """Turn the operating system's refusals into one sentence that names the file."""
+    try:
+        yield
+    except OSError as error:
+        reasons = {
+            errno.ENOSPC: "the disk is full",
+            errno.EACCES: "this user may not write there",
+            errno.EPERM: "this user may not write there",
+            errno.EROFS: "the file system is read-only",
+            errno.ENOTDIR: "a part of its path is a file, not a folder",
+            errno.EISDIR: "is a folder",
+        }
+        if error.errno not in reasons:
+            raise
+        raise WriteError(f"{target}: {reasons[error.errno]}") from None
+
+
+class WriteError(InputError):
+    """The world, not the recipe, is at fault: a full disk, a folder that may not be written."""
+
+
+def sync(path: Path) -> None:
+    """Make what was written to a file or folder survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256(path: Path) -> str:
+    """The file's SHA-256 in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+FICLONE = 0x40049409  # linux/fs.h
+
+
+def copy_whole(source: Path, target: Path) -> None:
+    """Copy `source` to `target`, by reflink where the file system can; never a hard link."""
+    with attempt(target) as part:
+        with source.open("rb") as read, part.open("wb") as write:
+            try:
+                fcntl.ioctl(write.fileno(), FICLONE, read.fileno())
+            except OSError:
+                shutil.copyfileobj(read, write, 1 << 20)
+
+
+def project_folder(start: Path) -> Path:
+    """The nearest of `start` and its parents that holds `.pipeline/` or `pyproject.toml`, else `start`."""
+    for folder in (start, *start.parents):
+        if any((folder / mark).exists() for mark in PROJECT_MARKS):
+            return folder
+    return start
+
+
+def home() -> Path:
+    """Where paid originals and the ledger live: `AFTERFRAME_HOME`, else the user's data folder."""
+    if named := os.environ.get("AFTERFRAME_HOME"):
+        return Path(named)
+    import platformdirs  # noqa: PLC0415 -- only where the variable is not set
+
+    return Path(platformdirs.user_data_dir("afterframe"))

@@ -1,0 +1,312 @@
+"""The network: the only file that knows httpx.
+
+One client for each call, explicit time limits, no retries of its own: a POST
+sent twice may be paid twice, so sending again is the ledger's decision. What
+went wrong comes out as one of ours:
+
+- `InputError`: an address or a key that cannot work as written
+- `ProviderRefused`: the server said no, and made nothing
+- `ProviderUnavailable`: an outage or a broken line; with the code `NOT_SENT`
+  it is certain that the server never saw the request
+- `Later`: 429, the server asks to be left alone for a while
+"""
+
+from __future__ import annotations
+
+import email.utils
+import io
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stages.errors import InputError, Later, ProviderRefused, ProviderUnavailable
+
+if TYPE_CHECKING:
+    import httpx
+
+NOT_SENT = "not_sent"
+"""The code of a ProviderUnavailable after which nothing can have been bought."""
+
+DOWNLOAD_LIMIT = 2 * 1024**3
+"""Bytes; the longest clip sold is 120 s, some 200 MB."""
+
+LINES = 6
+"""How many connections one download may use up before it is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Somebody's server.
+
+    `name` is for people; `base_url` includes the version
+    (`https://api.openai.com/v1`); `key_variable` names the environment
+    variable with its key, empty where it takes none. A request has left within
+    `send_within` seconds or never does; then an answer is awaited for `patience`.
+    """
+
+    name: str
+    base_url: str
+    key_variable: str = ""
+    send_within: float = 45.0
+    patience: float = 60.0
+
+    def key(self) -> str:
+        """The key. Raises ProviderRefused if the variable is not set, InputError if it cannot be one."""
+        key = os.environ.get(self.key_variable, "").strip() if self.key_variable else ""
+        if self.key_variable and not key:
+            sentence = f"{self.name} needs a key: set {self.key_variable}"
+            raise ProviderRefused(sentence, "unauthorized", "no_key")
+        if not re.fullmatch(r"[\x21-\x7e]*", key):  # httpx would print it in its complaint
+            raise InputError(f"{self.key_variable} holds spaces or characters that no key has")
+        return key
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server answered, whole. Header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def data(self) -> dict[str, Any]:
+        """The JSON object of the body; empty if it holds anything else."""
+        try:
+            found = json.loads(self.body)
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
+@contextmanager
+def open_client(service: Service) -> Iterator[httpx.Client]:
+    """A client for one call to `service`, with its key and without a memory."""
+    import httpx  # noqa: PLC0415 -- 0.15 s, needed by nobody who only plans
+
+    key = service.key()
+    with translated(service.name):
+        sending = service.send_within
+        client = httpx.Client(
+            base_url=service.base_url.rstrip("/") + "/",
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx.Timeout(service.patience, connect=min(10.0, sending), write=sending),
+        )
+        with client:
+            yield client
+
+
+def ask(
+    service: Service,
+    method: str,
+    path: str,
+    *,
+    query: Mapping[str, str | int] | None = None,
+    form: Mapping[str, str] | None = None,
+    file: tuple[str, Path, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
+    """Send one request, once, and return the answer whatever its status.
+
+    `form` goes out as multipart; `file` is a field's name, a path and a media
+    type. Only reading follows redirects, and httpx drops the key on the way
+    to another host.
+    """
+    last_start = time.monotonic() + service.send_within
+    parts: dict[str, Any] = {name: (None, value) for name, value in (form or {}).items()}
+    if file:
+        name, source, media_type = file
+        parts[name] = (source.name, _Upload(_bytes_of(source), last_start), media_type)
+    with open_client(service) as client:
+        response = client.request(
+            method,
+            path,
+            params=query,
+            files=parts or None,
+            headers=headers,
+            follow_redirects=method == "GET",
+            extensions={"trace": _in_time(last_start)},
+        )
+        return Answer(response.status_code, response.headers, response.content)
+
+
+def download(service: Service, path: str, target: Path, *, limit: int = DOWNLOAD_LIMIT) -> None:
+    """Write what is at `path` to `target`; a line that breaks is taken up where it broke.
+
+    Raises ProviderRefused with `expired` if it is not there (any more), and
+    InputError if it is longer than `limit` bytes.
+    """
+    version = ""
+    for line in range(1, LINES + 1):
+        have = target.stat().st_size if target.exists() else 0
+        headers = {"Accept-Encoding": "identity"}
+        if have and version:  # without a version there is no telling whether it is still the same file
+            headers |= {"Range": f"bytes={have}-", "If-Range": version}
+        try:
+            with (
+                open_client(service) as client,
+                client.stream("GET", path, headers=headers, follow_redirects=True) as response,
+            ):
+                version = response.headers.get("etag", "")
+                _receive(service, response, target, limit)
+                return
+        except ProviderUnavailable:
+            if line == LINES:
+                raise
+
+
+def _receive(service: Service, response: httpx.Response, target: Path, limit: int) -> None:
+    status = response.status_code
+    if status in (404, 410):
+        raise ProviderRefused(f"{service.name} does not have the file, or no longer", "expired", str(status))
+    if status >= 300:
+        if status == 416:  # what is here is not the beginning of what is there
+            target.unlink(missing_ok=True)
+        response.read()
+        raise refusal(service, Answer(status, response.headers, response.content))
+    with target.open("ab" if status == 206 else "wb") as file:
+        for block in response.iter_bytes():
+            if file.tell() + len(block) > limit:
+                raise InputError(f"{service.name} sent more than {limit / 1e6:g} MB for one file: stopped")
+            file.write(block)
+
+
+# ---------------------------------------------------------------- what went wrong
+
+
+@contextmanager
+def translated(provider: str) -> Iterator[None]:
+    """Turn whatever httpx raises into ours. Its own words may quote headers: they stay out."""
+    import httpx  # noqa: PLC0415 -- see open_client
+
+    try:
+        yield
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol):
+        raise InputError(f"the address of {provider} should be a URL such as https://host/v1") from None
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+        reason = str(error) or "no answer"
+        raise ProviderUnavailable(f"cannot reach {provider}: {reason}", "transient", NOT_SENT) from None
+    except httpx.TimeoutException as error:
+        sentence, code = f"{provider} did not answer in time", type(error).__name__
+        raise ProviderUnavailable(sentence, "transient", code) from None
+    except (httpx.HTTPError, httpx.StreamError, httpx.CookieConflict) as error:
+        sentence, code = f"the line to {provider} broke", type(error).__name__
+        raise ProviderUnavailable(sentence, "transient", code) from None
+
+
+def checked(service: Service, answer: Answer) -> Answer:
+    """`answer` if it is a success; otherwise raises what `refusal` makes of it."""
+    if 200 <= answer.status < 300:
+        return answer
+    raise refusal(service, answer)
+
+
+def refusal(service: Service, answer: Answer) -> Exception:
+    """What an answer that is no success means: ProviderRefused, ProviderUnavailable or Later."""
+    code, text = error_words(answer.data())
+    text = _without(service, text or answer.body[:300].decode(errors="replace").strip())
+    said = f" ({text})" if text else ""
+    name = service.name
+    if answer.status in (408, 409, 416) or answer.status >= 500:
+        return ProviderUnavailable(f"{name}: HTTP {answer.status}{said}", "transient", code, text)
+    if re.search(r"insufficient_(quota|balance)|billing|spend", code):
+        return ProviderRefused(f"{name}: the account's money or quota is used up{said}", "quota", code, text)
+    if answer.status == 429:
+        return Later(retry_after(answer.headers))
+    if is_moderation(code, text):
+        sentence = f"{name} refused the request by its content policy{said}"
+        return ProviderRefused(sentence, "moderation_input", code, text)
+    if answer.status in (401, 403):
+        sentence = f"{name} does not accept the key ({service.key_variable or 'none was sent'}){said}"
+        return ProviderRefused(sentence, "unauthorized", code, text)
+    code = code or str(answer.status)
+    return ProviderRefused(f"{name} refused the request{said}", "invalid_request", code, text)
+
+
+def error_words(data: Mapping[str, Any]) -> tuple[str, str]:
+    """The code and the text of an error body, in whatever shape it came.
+
+    Seen: `{"error": {"code", "type", "message"}}`, `{"error": "text"}`, and
+    FastAPI's `{"detail": "text"}` or `{"detail": [{"msg"}]}`.
+    """
+    error = data.get("error") or data.get("detail") or data.get("message") or ""
+    if isinstance(error, list):
+        error = error[0] if error else ""
+    if isinstance(error, Mapping):
+        code = error.get("code") or error.get("type") or ""
+        return str(code), str(error.get("message") or error.get("msg") or "")
+    return "", str(error)
+
+
+def is_moderation(code: str, text: str) -> bool:
+    """Whether the provider's words speak of policy rather than of breakage."""
+    words = r"moderat|content.policy|policy.violation|safety|likeness|nsfw|sentinel_block"
+    return bool(re.search(words, f"{code} {text}".lower()))
+
+
+def retry_after(headers: Mapping[str, str]) -> float:
+    """Seconds that a 429 asks to wait, at most an hour; 20 where it does not say.
+
+    `retry-after-ms`, or `retry-after` in seconds or as a date.
+    """
+    try:
+        if "retry-after-ms" in headers:
+            wait = float(headers["retry-after-ms"]) / 1000
+        else:
+            wait = float(headers.get("retry-after", "20"))
+    except ValueError:
+        try:
+            wait = email.utils.parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time()
+        except (KeyError, ValueError):
+            wait = 20.0
+    return min(max(wait, 0.1), 3600.0) if math.isfinite(wait) else 20.0
+
+
+def _without(service: Service, text: str) -> str:
+    """`text` without the key, should a server have echoed it."""
+    key = os.environ.get(service.key_variable, "").strip() if service.key_variable else ""
+    return text.replace(key, "…") if key else text
+
+
+# ---------------------------------------------------------------- never late
+
+
+class _Upload(io.BytesIO):
+    """A file on its way up that stops being read at `last_start`.
+
+    httpx limits only the silence between two blocks. A slow line could so
+    deliver a purchase minutes after another process has concluded that it
+    never happened, and bought again.
+    """
+
+    def __init__(self, content: bytes, last_start: float) -> None:
+        super().__init__(content)
+        self._last_start = last_start
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if time.monotonic() > self._last_start:
+            raise ProviderUnavailable("the upload took too long and was stopped", "transient", "slow_upload")
+        return super().read(size)
+
+
+def _in_time(last_start: float) -> Callable[[str, Mapping[str, Any]], None]:
+    """A trace for httpcore that lets no request begin late: looking up a host's name has no time limit."""
+
+    def trace(event: str, _: Mapping[str, Any]) -> None:
+        if event.endswith("send_request_headers.started") and time.monotonic() > last_start:
+            raise ProviderUnavailable("connecting took too long: nothing was sent", "transient", NOT_SENT)
+
+    return trace
+
+
+def _bytes_of(source: Path) -> bytes:
+    try:
+        return source.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read the reference image {source}: {error.strerror}") from None

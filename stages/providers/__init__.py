@@ -1,0 +1,103 @@
+"""What a generator is: it takes a request once, says how the job stands, and hands over the file.
+
+A provider is one file with one class and one entry point in the group
+`pipeline.providers`. It never retries and never waits: when to send and when
+to look is the ledger's business (`stages/ledger.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from stages.clip import Size
+
+State = Literal["queued", "running", "done", "failed", "gone"]
+
+
+@dataclass(frozen=True, slots=True)
+class VideoRequest:
+    """What is asked of a generator. `seconds` is one of the lengths that `model` sells.
+
+    `reference` becomes the first frame and has exactly `size`. `options` are
+    whatever else one protocol understands, as pairs of text.
+    """
+
+    prompt: str
+    model: str
+    size: Size
+    seconds: int
+    reference: Path | None = None
+    seed: int | None = None
+    options: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VideoJob:
+    """How a job stands, as far as the provider says: what it left out is empty, zero or None.
+
+    `gone` means that the provider does not know the id. `progress` is 0 to 1.
+    A failed job has `failure` (as in ProviderError), and the provider's own
+    `code` and `text`. Times are seconds since 1970.
+    """
+
+    id: str
+    state: State
+    progress: float | None = None
+    failure: str = ""
+    code: str = ""
+    text: str = ""
+    created_at: float | None = None
+    expires_at: float | None = None
+    seconds: int = 0
+    size: Size | None = None
+    model: str = ""
+    prompt: str = ""
+
+
+class Provider(Protocol):
+    """A generator's protocol, one account of it.
+
+    `idempotent`: proven to return the same job for the same key. `can_list`:
+    `find` works. `settle`: seconds after which a request that was sent shows
+    up in `find` or never will; longer than the request's own time limits plus
+    the provider's delays. `poll`: the shortest distance between two looks at
+    a job; `typical`: after how long the first look is worth its while.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def account(self) -> str: ...
+    @property
+    def idempotent(self) -> bool: ...
+    @property
+    def can_list(self) -> bool: ...
+    @property
+    def settle(self) -> float: ...
+    @property
+    def poll(self) -> float: ...
+    @property
+    def typical(self) -> float: ...
+
+    def submit(self, request: VideoRequest, key: str) -> VideoJob:
+        """Buy, once. `key` is sent along for servers that honour it.
+
+        Raises ProviderRefused or Later if the provider made nothing,
+        ProviderUnavailable if that cannot be known (with the code
+        `stages.http.NOT_SENT`: if it is certain).
+        """
+        ...
+
+    def check(self, job_id: str) -> VideoJob:
+        """How the job stands. Raises as `submit` does if that cannot be learnt."""
+        ...
+
+    def download(self, job_id: str, target: Path) -> None:
+        """Write the finished film to `target`. Raises ProviderRefused with `expired` if it is not there."""
+        ...
+
+    def find(self, since: float) -> list[VideoJob]:
+        """All jobs of the account created at or after `since` (seconds since 1970), newest first."""
+        ...

@@ -1,0 +1,350 @@
+"""Edits of the sound, and how a described sound becomes one encoded file.
+
+Sound is made first, in its own ffmpeg calls, and the picture's encode copies
+it in: mixed to PCM and measured, levelled, encoded once to AAC, measured
+again, and corrected where the encoder moved it.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import tempfile
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+from stages.clip import (
+    SAMPLE_RATE,
+    Clip,
+    Decibels,
+    Filter,
+    Loudness,
+    Sound,
+    SoundFacts,
+    Source,
+    Stream,
+    Time,
+    Word,
+    decibels,
+    filtered,
+    printed_seconds,
+    samples_for,
+    seconds,
+)
+from stages.errors import InputError
+from stages.ffmpeg import rewritten, run_command, sound_command
+from stages.stage import edit
+
+LIMITER_MARGIN = 0.3
+"""dB under the ceiling: AAC raised true peaks by up to 0.1 dB, and by 0.6 dB once (facts: audio 3)."""
+
+TOLERANCE = 0.1
+"""LU: nearer than this to the target needs no further correction (EBU R 128 meters agree to 0.1 LU)."""
+
+SILENT = -70.0
+"""LUFS: at and under the absolute gate of ITU-R BS.1770 there is nothing to level."""
+
+
+# ---------------------------------------------------------------- edits
+
+
+@edit()
+def strip_audio(clip: Clip) -> Clip:
+    """Take the sound away."""
+    return replace(clip, sound=None) if clip.sound else clip
+
+
+@edit()
+def replace_audio(clip: Clip, *, sound: Clip, at: Time = 0, gain: Decibels = 0.0) -> Clip:
+    """Put `sound` in the place of the clip's own, `at` a moment, `gain` decibels louder or softer.
+
+    The clip keeps its length. Raises InputError if `sound` does not fit into it.
+    """
+    laid = _laid(clip, sound, at, gain, "replace_audio")
+    return replace(clip, sound=laid)
+
+
+@edit()
+def mix_audio(
+    clip: Clip,
+    *,
+    sound: Clip,
+    at: Time = 0,
+    gain: Decibels = 0.0,
+    duck: Decibels = 0.0,
+    attack: Time = Fraction(3, 20),
+    release: Time = Fraction(7, 20),
+) -> Clip:
+    """Lay `sound` over the clip's own sound, `at` a moment, `gain` decibels louder or softer.
+
+    `duck` lowers the clip's own sound by that many decibels wherever `sound`
+    is heard, reached `attack` before it and left over `release` after it. The
+    clip keeps its length and, without `duck`, its level. A clip without sound
+    gets `sound` alone. Raises InputError if `sound` does not fit into the clip.
+    """
+    laid = _laid(clip, sound, at, gain, "mix_audio")
+    if clip.sound is None:
+        return replace(clip, sound=laid)
+    bed, rate = _exactly(clip.sound.stream, laid.samples), _rate(clip)
+    if depth := abs(decibels(duck)):
+        bed = filtered(
+            DUCK, bed, laid.stream,
+            depth=str(depth), samples=laid.samples,
+            attack=round(seconds(attack, rate) * SAMPLE_RATE),
+            release=round(seconds(release, rate) * SAMPLE_RATE),
+        )  # fmt: skip
+    # amix scales every input down by default; a voice-over must not make the
+    # scene quieter, so normalisation is off.
+    mixed = filtered("amix", bed, laid.stream, inputs=2, normalize=0, duration="first", dropout_transition=0)
+    words = tuple(sorted((*clip.sound.words, *laid.words), key=lambda word: word.start))
+    return replace(clip, sound=replace(clip.sound, stream=mixed, samples=laid.samples, words=words))
+
+
+@edit()
+def level(clip: Clip, *, loudness: Decibels = -14.0, true_peak: Decibels = -1.0) -> Clip:
+    """Bring the finished sound to `loudness` LUFS with true peaks under `true_peak` dBTP (ITU-R BS.1770).
+
+    An intention, carried out last, on the mix. What is silent or under 0.4 s
+    is left alone, and what cannot reach the target under the ceiling is reported.
+    """
+    if clip.sound is None:
+        return clip
+    target, ceiling = decibels(loudness), decibels(true_peak)
+    if not (-70 < target < 0 and -20 <= ceiling <= 0):
+        raise InputError(f"level: {target:g} LUFS under {ceiling:g} dBTP: should be -70 to 0 LUFS and -20 to 0 dBTP")
+    return replace(clip, sound=replace(clip.sound, loudness=Loudness(target, ceiling)))
+
+
+def _rate(clip: Clip) -> Fraction:
+    return clip.picture.rate if clip.picture else Fraction(SAMPLE_RATE)
+
+
+def _laid(clip: Clip, sound: Clip, at: Time, gain: Decibels, who: str) -> Sound:
+    """`sound`'s sound at its place on the clip's clock, exactly as long as the clip."""
+    if sound.sound is None:
+        raise InputError(f"{who}: sound: has no sound in it")
+    begin = seconds(at, _rate(clip))
+    if begin + sound.sound.duration > clip.duration + Fraction(1, 1000):
+        raise InputError(
+            f"{who}: {printed_seconds(sound.sound.duration)} s of sound at {printed_seconds(begin)} s"
+            f" do not fit into a clip of {printed_seconds(clip.duration)} s"
+        )
+    stream, offset = sound.sound.stream, round(begin * SAMPLE_RATE)
+    if change := decibels(gain):
+        stream = filtered("volume", stream, volume=f"{change:g}dB")
+    if offset:
+        stream = filtered("adelay", stream, delays=f"{offset}S", all=1)
+    total = _clip_samples(clip)
+    words = tuple(Word(w.text, w.start + begin, w.end + begin) for w in sound.sound.words)
+    return Sound(_exactly(stream, total), total, words)
+
+
+def _clip_samples(clip: Clip) -> int:
+    if clip.picture:
+        return samples_for(clip.picture.frames, clip.picture.rate)
+    return clip.sound.samples if clip.sound else 0
+
+
+def _exactly(stream: Stream, samples: int) -> Stream:
+    """Padded with silence or cut to exactly `samples`; -shortest does neither exactly."""
+    return filtered("atrim", filtered("apad", stream, whole_len=samples), end_sample=samples)
+
+
+# ---------------------------------------------------------------- ducking
+
+DUCK = "duck"
+"""Not ffmpeg's: a bed and a voice, settled before compiling into the bed times an envelope."""
+
+THRESHOLD = "-45dB"
+GAP = 0.25
+"""silencedetect finds clean speech to the hundredth of a second with these (facts: audio 5)."""
+
+
+def settled(stream: Stream, folder: Path) -> Stream:
+    """The graph with each `duck` as ffmpeg can do it: where the voice is heard is measured, and the
+    envelope written into `folder`. sidechaincompress would lose the last 0.6 s and miss the depth."""
+    count = 0
+
+    def change(node: Stream) -> Stream:
+        nonlocal count
+        if not (isinstance(node, Filter) and node.name == DUCK):
+            return node
+        bed, voice = node.inputs
+        options = dict(node.options)
+        spans = heard(voice, folder)
+        path = folder / f"envelope{count}.wav"
+        count += 1
+        values = envelope(
+            spans, int(options["samples"]), float(options["depth"]), int(options["attack"]), int(options["release"])
+        )
+        write_wav(path, values)
+        facts = SoundFacts("pcm_s16le", "", SAMPLE_RATE, 1, "mono", len(values))
+        return filtered("amultiply", bed, Source(Path(path.name), facts))
+
+    return rewritten(stream, change)
+
+
+def heard(voice: Stream, folder: Path) -> tuple[tuple[int, int], ...]:
+    """From which sample to which the voice is heard; pauses under 0.25 s count as speech."""
+    stream = filtered("silencedetect", voice, noise=THRESHOLD, duration=str(GAP))
+    said = run_command(sound_command(stream, "-", f="null"), folder)
+    starts = [float(t) for t in re.findall(r"silence_start: (-?[\d.]+)", said)]
+    ends = [float(t) for t in re.findall(r"silence_end: (-?[\d.]+)", said)]
+    edges = [0.0, *(edge for pair in zip(starts, [*ends, *[None] * len(starts)]) for edge in pair if edge is not None)]
+    if len(starts) == len(ends):
+        edges.append(float("inf"))
+    spans = zip(edges[::2], edges[1::2], strict=False)
+    return tuple(
+        (round(max(0.0, a) * SAMPLE_RATE), round(b * SAMPLE_RATE) if b != float("inf") else 1 << 62)
+        for a, b in spans
+        if b - a > 0.02
+    )
+
+
+def envelope(
+    spans: Sequence[tuple[int, int]], samples: int, depth: float, attack: int, release: int
+) -> array[int]:
+    """Gain per sample, full scale 32767: down by `depth` dB over each span, with ramps in decibels outside it."""
+    low = 10 ** (-depth / 20)
+    gains = array("h", [32767]) * samples
+    for begin, end in spans:
+        end = min(end, samples)
+        gains[begin:end] = array("h", [round(32767 * low)]) * max(0, end - begin)
+    ramp_down = [round(32767 * low ** (i / attack)) for i in range(attack)] if attack else []
+    ramp_up = [round(32767 * low ** (1 - i / release)) for i in range(release)] if release else []
+    for begin, end in spans:
+        for i, gain in enumerate(reversed(ramp_down), 1):
+            if 0 <= begin - i < samples:
+                gains[begin - i] = min(gains[begin - i], gain)
+        for i, gain in enumerate(ramp_up):
+            if end + i < samples:
+                gains[end + i] = min(gains[end + i], gain)
+    return gains
+
+
+def write_wav(path: Path, values: array[int]) -> None:
+    """Mono 16-bit samples at 48 kHz as a RIFF file."""
+    data = values.tobytes()
+    head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + len(data), b"WAVE", b"fmt ", 16, 1, 1, SAMPLE_RATE, SAMPLE_RATE * 2, 2, 16, b"data", len(data))  # fmt: skip
+    path.write_bytes(head + data)
+
+
+# ---------------------------------------------------------------- making
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """What is asked of one encoded sound: the mix, its length in samples, and how it is encoded."""
+
+    sound: Sound
+    samples: int
+    bit_rate: int = 192_000
+    edit_lists: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Integrated loudness in LUFS, true peak in dBTP, loudness range in LU (ITU-R BS.1770, EBU Tech 3342)."""
+
+    loudness: float
+    true_peak: float
+    range: float
+
+    @property
+    def silent(self) -> bool:
+        """Whether there is nothing that could be levelled."""
+        return self.loudness <= SILENT
+
+
+@dataclass(frozen=True, slots=True)
+class SoundReport:
+    """The mix before levelling, the encoded file after it, and the gain applied, in dB."""
+
+    before: Measured
+    after: Measured
+    gain: float = 0.0
+    limited: bool = False
+
+
+PRIMING = 1024
+"""Samples that ffmpeg's AAC encoder puts in front, hidden by an edit list where one is allowed."""
+
+
+def make_sound(track: Track, target: Path) -> SoundReport:
+    """Mix, level and encode `track` to `target` (AAC in MP4), exactly as long as asked.
+
+    Where edit lists are forbidden, the first 21 ms of sound give way to the
+    encoder's priming, so that what follows stays in sync without one.
+    """
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".sound-") as name:
+        folder = Path(name)
+        mix = folder / "mix.wav"
+        exact = _exactly(settled(track.sound.stream, folder), track.samples)
+        before = _measured(run_command(sound_command(_metered(exact), "mix.wav", acodec="pcm_f32le"), folder))
+        facts = SoundFacts("pcm_f32le", "", SAMPLE_RATE, 2, "stereo", track.samples)
+        loudness = track.sound.loudness
+        gain = 0.0 if loudness is None or before.silent else loudness.target - before.loudness
+        for _ in range(3):
+            levelled, limited = _levelled(Source(mix, facts), track.samples, gain, before, loudness)
+            after = _encoded(levelled, track, target, folder)
+            if loudness is None or before.silent or abs(loudness.target - after.loudness) <= TOLERANCE:
+                break
+            correction = loudness.target - after.loudness
+            if limited and correction > 0 and gain + correction > loudness.target - before.loudness + 3:
+                break  # limiting eats what is added: reported, not pumped
+            gain += correction
+    return SoundReport(before, after, gain, limited)
+
+
+def _levelled(
+    mix: Stream, samples: int, gain: float, before: Measured, loudness: Loudness | None
+) -> tuple[Stream, bool]:
+    if loudness is None or before.silent:
+        return mix, False
+    stream: Stream = filtered("volume", mix, volume=f"{gain:.3f}dB")
+    if before.true_peak + gain <= loudness.true_peak - LIMITER_MARGIN:
+        return stream, False
+    limit = 10 ** ((loudness.true_peak - LIMITER_MARGIN) / 20)
+    # At 192 kHz sample peaks are near true peaks; level=disabled, or it turns up what it turned down.
+    stream = filtered("aresample", stream, sample_rate=192_000)
+    stream = filtered("alimiter", stream, limit=f"{limit:.5f}", attack=5, release=80, level="disabled", latency=1)
+    return _exactly(filtered("aresample", stream, sample_rate=SAMPLE_RATE), samples), True
+
+
+def _encoded(stream: Stream, track: Track, target: Path, folder: Path) -> Measured:
+    """Encode once, and measure what was encoded."""
+    options: dict[str, str | int] = {"acodec": "aac", "b:a": track.bit_rate, "ar": SAMPLE_RATE, "f": "mp4"}
+    if not track.edit_lists:
+        stream = filtered("atrim", stream, start_sample=PRIMING)
+        stream = filtered("asetpts", stream, expr="PTS-STARTPTS")
+        stream = filtered("afade", stream, type="in", nb_samples=240)
+        options["use_editlist"] = 0
+    run_command(sound_command(stream, str(target.resolve()), **options), folder)
+    encoded = Source(target.resolve(), SoundFacts("aac", "LC", SAMPLE_RATE, 2, "stereo", track.samples))
+    return _measured(run_command(sound_command(_metered(encoded), "-", f="null"), folder))
+
+
+def measure(sound: Sound) -> Measured:
+    """The loudness of a sound as it is described, intentions aside."""
+    with tempfile.TemporaryDirectory(prefix="afterframe-") as name:
+        folder = Path(name)
+        stream = _metered(settled(sound.stream, folder))
+        return _measured(run_command(sound_command(stream, "-", f="null"), folder))
+
+
+def _metered(stream: Stream) -> Filter:
+    return filtered("ebur128", stream, peak="true", framelog="verbose")
+
+
+def _measured(said: str) -> Measured:
+    summary = said[said.rindex("Summary:") :]
+
+    def value(label: str) -> float:
+        match = re.search(rf"{label}:\s+(-?inf|nan|-?[\d.]+)", summary)
+        number = float(match[1]) if match else float("-inf")
+        return -99.0 if number != number or number < -99 else number
+
+    return Measured(value("I"), value("Peak"), value("LRA"))
