@@ -329,8 +329,8 @@ def _usable(files: tuple[Path, Path, Path]) -> bool:
 
 
 def _make_test_signer(root_file: Path, chain_file: Path, key_file: Path) -> None:
-    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415 -- heavy
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 -- heavy
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415 -- heavy
 
     root_key, between_key, leaf_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
     root = _certificate("Afterframe test root", root_key, "Afterframe test root", root_key, authority=True)

@@ -31,6 +31,7 @@ from stages.clip import (
     printed_seconds,
     samples_for,
     seconds,
+    sources,
 )
 from stages.errors import FfmpegError, InputError, ProvenanceError
 from stages.ffmpeg import LOSSLESS, Encoding, Output, Progress, command, damage, run_command
@@ -67,6 +68,11 @@ class Delivery:
         """The fitted picture."""
         assert self.clip.picture is not None
         return self.clip.picture
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """What the picture's encode decodes."""
+        return sources(self.picture.stream)
 
     @property
     def frames(self) -> int:

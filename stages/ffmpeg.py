@@ -456,6 +456,19 @@ def _diagnosis(said: str, code: int) -> str:
     return f"ffmpeg failed (exit code {code}): {last}"
 
 
+def contact_sheet(file: Path, frames: int, target: Path, columns: int = 6) -> None:
+    """A JPEG strip of `columns` frames, evenly spread over the film in `file`."""
+    step = max(1, frames // columns)
+    pick = f"select='not(mod(n-{step // 2},{step}))',scale=w=320:h=320:force_original_aspect_ratio=decrease,setsar=1,tile={columns}x1"
+    run_ffmpeg(["-i", str(file), "-an", "-vf", pick, "-frames:v", "1", "-fps_mode", "passthrough", "-q:v", "4", str(target)])
+
+
+def waveform(file: Path, target: Path) -> None:
+    """A PNG of the sound in `file`, full scale from top to bottom."""
+    draw = "aformat=channel_layouts=mono,showwavespic=s=960x120:colors=0x5b8def:scale=lin:draw=full"
+    run_ffmpeg(["-i", str(file), "-vn", "-filter_complex", draw, "-frames:v", "1", str(target)])
+
+
 def damage(said: str) -> tuple[str, ...]:
     """What ffmpeg complained of while it decoded: signs of a damaged source, each once."""
     signs = ("error while decoding", "corrupt", "concealing", "Invalid NAL", "Invalid data found", "missing picture")

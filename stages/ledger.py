@@ -23,17 +23,18 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import random
 import re
+import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from stages.clip import Size
 from stages.errors import (
     BudgetExceeded,
     InputError,
@@ -43,7 +44,7 @@ from stages.errors import (
     ProviderUnavailable,
     SubmissionUnknown,
 )
-from stages.files import attempt, home, sha256
+from stages.files import home, sha256, sync, told
 from stages.http import NOT_SENT
 from stages.providers import Provider, VideoJob, VideoRequest
 
@@ -180,15 +181,16 @@ def submit_once(
         elif row.state in ("ACCEPTED", "DONE"):
             return row
         elif row.state == "SENDING" and not provider.idempotent:
-            _reconcile(ledger, provider, row, until_settled=provider.settle)
-        elif twin := _twin(ledger, provider, request, key):
-            _reconcile(ledger, provider, twin, until_settled=provider.poll)
+            _reconcile(ledger, provider, row, patience=provider.settle)
         else:
             if row.state == "SENDING":  # the same key must mean the same request
                 _same_account(provider, row)
                 request, price = replace(request, model=row.model, seconds=row.seconds), row.price
-            if sending := _claim(ledger, provider, request, row, price, limits):
-                return _send(ledger, provider, request, sending)
+            claimed = _claim(ledger, provider, request, row, price, limits)
+            if claimed and (claimed.key, claimed.attempt) == (row.key, row.attempt):
+                return _send(ledger, provider, request, claimed)
+            if claimed:
+                _reconcile(ledger, provider, claimed, patience=1.0)
     raise Later(1.0)
 
 
@@ -214,9 +216,8 @@ def collect(ledger: Ledger, provider: Provider, key: str, *, accepts: Accepts = 
         _mourn(ledger, provider, row, "lost" if job.state == "gone" else "expired", job.code)
     if ledger.clock() - row.created_at > STUCK:
         hours = (ledger.clock() - row.created_at) / 3600
-        raise ProviderUnavailable(
-            f"{provider.name} has been filming job {row.job_id} for {hours:.1f} hours; run again to look again"
-        )
+        sentence = f"{provider.name} has been filming job {row.job_id} for {hours:.1f} hours"
+        raise ProviderUnavailable(f"{sentence}; run again to look again")
     raise Later(max(row.next_look - ledger.clock(), 0.05), job.progress)
 
 
@@ -232,7 +233,9 @@ def _refuse_again(rows: Sequence[Purchase], provider: Provider, request: VideoRe
     for row in rows:
         same = (row.provider, row.model) == (provider.name, request.model)
         if same and row.state in ("REJECTED", "FAILED") and row.failure.startswith("moderation"):
-            sentence = f"{row.model} refused this request before, by its content policy: it was not sent again"
+            sentence = (
+                f"{row.model} refused this request before, by its content policy: it was not sent again"
+            )
             raise ProviderRefused(f"{sentence} ({row.text or row.code})", row.failure, row.code, row.text)
 
 
@@ -291,20 +294,20 @@ def _accept(ledger: Ledger, provider: Provider, row: Purchase, job: VideoJob) ->
     return row
 
 
-def _reconcile(ledger: Ledger, provider: Provider, row: Purchase, *, until_settled: float) -> None:
+def _reconcile(ledger: Ledger, provider: Provider, row: Purchase, *, patience: float) -> None:
     """Find out what became of a request whose answer was lost: ACCEPTED, or INTENT if it never arrived.
 
-    Raises Later, of at most `until_settled` seconds, while that cannot be seen yet.
+    Raises Later, of at most `patience` seconds, while that cannot be seen yet.
     """
     _same_account(provider, row)
     if not provider.can_list:
         raise SubmissionUnknown(
-            f"{provider.name} may have taken a request of {row.model} ({row.seconds} s, ${row.price}) whose answer "
-            f"was lost, and has no list to look it up: look there, or ask for a new take"
+            f"{provider.name} may have taken {row.seconds} s of {row.model} for ${row.price}: its answer was lost, "
+            f"and it has no list to look it up. Look there, or ask for a new take"
         )
     wait = row.sent_at + provider.settle - ledger.clock()
     if wait > 0:
-        raise Later(min(wait, until_settled))
+        raise Later(min(wait, patience))
     job = _landed(row, provider.find(row.sent_at - SKEW), _owned(ledger, row))
     if job is None:
         _move(ledger, row, state="INTENT")
@@ -349,8 +352,12 @@ def _look(ledger: Ledger, provider: Provider, row: Purchase) -> tuple[Purchase, 
 
 
 def _fetch(ledger: Ledger, provider: Provider, row: Purchase) -> Path:
+    """Download at once: providers keep a film for an hour to a few days."""
     folder = ledger.home / "originals"
-    with attempt(folder / f"{row.key[:16]}-{row.attempt}.mp4") as part:
+    part = folder / f".{row.key[:16]}.{os.getpid()}-{secrets.token_hex(4)}.part"
+    with told(part), contextlib.ExitStack() as stack:
+        folder.mkdir(parents=True, exist_ok=True)
+        stack.callback(part.unlink, missing_ok=True)
         try:
             provider.download(row.job_id, part)
         except ProviderRefused as error:
@@ -358,12 +365,14 @@ def _fetch(ledger: Ledger, provider: Provider, row: Purchase) -> Path:
                 raise
             _mourn(ledger, provider, row, "expired", error.code)
         with part.open("rb") as file:
-            if file.read(12)[4:8] != b"ftyp":
-                raise ProviderUnavailable(f"{provider.name} sent something that is no MP4 for job {row.job_id}")
+            if file.read(8)[4:] != b"ftyp":
+                raise ProviderUnavailable(
+                    f"{provider.name} sent something that is no MP4 for job {row.job_id}"
+                )
+        sync(part)
         digest = sha256(part)
-        original = folder / f"{digest}.mp4"
-    part_name = folder / f"{row.key[:16]}-{row.attempt}.mp4"
-    part_name.replace(original)
+        original = part.replace(folder / f"{digest}.mp4")
+        sync(folder)
     _move(ledger, row, state="DONE", original=f"originals/{original.name}", sha256=digest, **_words(None))
     return original
 
@@ -384,7 +393,7 @@ def _fail(ledger: Ledger, provider: Provider, row: Purchase, job: VideoJob) -> N
 
 
 def _mourn(ledger: Ledger, provider: Provider, row: Purchase, failure: str, code: str) -> NoReturn:
-    """Tell a human that something paid is not there. The row stays: another key to the account may find it."""
+    """Tell a human that something paid is not there. The row stays: the right key may find it yet."""
     if ledger.clock() - row.sent_at < provider.settle:  # too young to be listed everywhere
         raise Later(provider.poll)
     _move(ledger, row, failure=failure, code=code)
@@ -393,3 +402,195 @@ def _mourn(ledger: Ledger, provider: Provider, row: Purchase, failure: str, code
         f"{provider.name} {what} job {row.job_id}, bought for ${row.price} and never fetched: "
         f"look there (is it the right key?), or ask for a new take, which is paid again"
     )
+
+
+# ---------------------------------------------------------------- the rows
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS purchase (
+    key TEXT NOT NULL, attempt INTEGER NOT NULL, version INTEGER NOT NULL, state TEXT NOT NULL,
+    provider TEXT NOT NULL, account TEXT NOT NULL, model TEXT NOT NULL, prompt TEXT NOT NULL,
+    seconds INTEGER NOT NULL, size TEXT NOT NULL, price TEXT NOT NULL DEFAULT '0',
+    sends INTEGER NOT NULL DEFAULT 0, sent_at DOUBLE PRECISION NOT NULL DEFAULT 0,
+    job_id TEXT NOT NULL DEFAULT '', created_at DOUBLE PRECISION NOT NULL DEFAULT 0,
+    looks INTEGER NOT NULL DEFAULT 0, next_look DOUBLE PRECISION NOT NULL DEFAULT 0,
+    original TEXT NOT NULL DEFAULT '', sha256 TEXT NOT NULL DEFAULT '',
+    failure TEXT NOT NULL DEFAULT '', code TEXT NOT NULL DEFAULT '', text TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (key, attempt));
+CREATE UNIQUE INDEX IF NOT EXISTS purchase_job ON purchase (provider, account, job_id) WHERE job_id <> '';
+CREATE INDEX IF NOT EXISTS purchase_state ON purchase (state, account, model);
+CREATE TABLE IF NOT EXISTS send (
+    provider TEXT NOT NULL, account TEXT NOT NULL, model TEXT NOT NULL, at DOUBLE PRECISION NOT NULL);
+CREATE INDEX IF NOT EXISTS send_at ON send (provider, account, model, at);
+"""
+
+
+def open_ledger(folder: Path | None = None, clock: Callable[[], float] = time.time) -> Ledger:
+    """The ledger in `folder`, by default in AFTERFRAME_HOME; made if there is none yet."""
+    ledger = Ledger(folder or home(), clock)
+    with told(ledger.home):
+        ledger.home.mkdir(parents=True, exist_ok=True)
+    with _transaction(ledger) as database:
+        for statement in TABLES.split(";"):
+            database.execute(statement)
+    return ledger
+
+
+def purchases(ledger: Ledger, key: str = "") -> tuple[Purchase, ...]:
+    """The rows of `key`, or all rows, oldest first."""
+    with _transaction(ledger) as database:
+        where = "WHERE key = :key" if key else ""
+        rows = database.execute(
+            f"SELECT * FROM purchase {where} ORDER BY sent_at, key, attempt", {"key": key}
+        )
+        return tuple(_purchase(row) for row in rows)
+
+
+def spent(ledger: Ledger, budget: Budget) -> Decimal:
+    """US dollars that count against `budget`, whatever is still unknown included."""
+    with _transaction(ledger) as database:
+        return _spent(database, budget)
+
+
+@contextlib.contextmanager
+def _transaction(ledger: Ledger) -> Iterator[sqlite3.Connection]:
+    """All or nothing, on disk when the block ends, alone while it lasts."""
+    path = ledger.home / "ledger.sqlite3"
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as database:
+            database.row_factory = sqlite3.Row
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = FULL")
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                yield database
+            except BaseException:
+                database.execute("ROLLBACK")
+                raise
+            database.execute("COMMIT")
+    except sqlite3.IntegrityError:
+        raise
+    except sqlite3.Error as error:
+        raise InputError(f"the ledger {path} cannot be used: {error}") from None
+
+
+def _intend(ledger: Ledger, provider: Provider, request: VideoRequest, key: str, attempt: int) -> None:
+    row = {"key": key, "attempt": attempt, "version": 1, "state": "INTENT", **_asked(provider, request)}
+    names, values = ", ".join(row), ", ".join(f":{name}" for name in row)
+    with _transaction(ledger) as database:
+        database.execute(f"INSERT INTO purchase ({names}) VALUES ({values}) ON CONFLICT DO NOTHING", row)
+
+
+def _claim(
+    ledger: Ledger, provider: Provider, request: VideoRequest, row: Purchase, price: Decimal, limits: Limits
+) -> Purchase | None:
+    """Make `row` SENDING within the limits: the row as it now is, or None if another process was faster.
+
+    Where the provider does not honour keys, a lost answer can only be told by
+    what was asked, not by which reference: so of requests that look alike one
+    is sent at a time, and the one that is on its way is returned instead.
+    """
+    now = ledger.clock()
+    sent = {"now": now, **_asked(provider, request)}
+    news = {**_asked(provider, request), "price": str(price), "sends": row.sends + 1, "sent_at": now}
+    with _transaction(ledger) as database:
+        alike = database.execute(ALIKE, sent | {"key": row.key, "attempt": row.attempt}).fetchone()
+        if alike and provider.can_list and not provider.idempotent:
+            return _purchase(alike)
+        for budget in limits.budgets:
+            _within(budget, price, _spent(database, budget, row), request)
+        _in_turn(database, sent, row, limits, now)
+        if not _set(database, row, {"state": "SENDING", **news}):
+            return None
+        database.execute("INSERT INTO send VALUES (:provider, :account, :model, :now)", sent)
+        database.execute("DELETE FROM send WHERE at < :now - 86400", sent)
+    return _reread(ledger, row)
+
+
+ALIKE = """SELECT * FROM purchase WHERE state = 'SENDING' AND account = :account AND provider = :provider
+    AND model = :model AND prompt = :prompt AND seconds = :seconds AND size = :size
+    AND NOT (key = :key AND attempt = :attempt) ORDER BY sent_at LIMIT 1"""
+
+
+def _within(budget: Budget, price: Decimal, spent: Decimal, request: VideoRequest) -> None:
+    if spent + price > budget.limit:
+        raise BudgetExceeded(
+            f"{request.seconds} s of {request.model} cost ${price}; with the ${spent} of {budget.name} "
+            f"that is more than its ${budget.limit}: nothing was sent"
+        )
+
+
+def _in_turn(
+    database: sqlite3.Connection, sent: Mapping[str, object], row: Purchase, limits: Limits, now: float
+) -> None:
+    """Raise Later if the account has sent enough for this minute, or has enough in flight.
+
+    The window is two seconds wider than the provider's: what counts there is the arrival.
+    """
+    account = "provider = :provider AND account = :account AND model = :model"
+    if limits.per_minute is not None:
+        times = database.execute(f"SELECT at FROM send WHERE {account} AND at > :now - 62 ORDER BY at", sent)
+        recent = [at for (at,) in times]
+        if len(recent) >= limits.per_minute:
+            raise Later(recent[-limits.per_minute] + 62 - now if limits.per_minute else 62)
+    if limits.in_flight is not None:
+        flying = f"SELECT count(*) FROM purchase WHERE {account} AND state IN ('SENDING', 'ACCEPTED')"
+        (count,) = database.execute(flying, sent).fetchone()
+        if count - (row.state == "SENDING") >= limits.in_flight:
+            raise Later(10.0)
+
+
+def _spent(database: sqlite3.Connection, budget: Budget, besides: Purchase | None = None) -> Decimal:
+    """What failed by the provider's own fault is not billed; anything else may be, so it counts."""
+    rows = database.execute(
+        "SELECT key, attempt, price FROM purchase WHERE sent_at >= :since AND sent_at > 0 AND "
+        "(state IN ('SENDING', 'ACCEPTED', 'DONE') OR state = 'FAILED' AND failure <> 'transient')",
+        {"since": budget.since},
+    )
+    mine = (besides.key, besides.attempt) if besides else None
+    counted = (row for row in rows if budget.keys is None or row["key"] in budget.keys)
+    return sum((Decimal(row["price"]) for row in counted if (row["key"], row["attempt"]) != mine), Decimal(0))
+
+
+def _move(ledger: Ledger, row: Purchase, **news: object) -> bool:
+    """Compare-and-set: False if `row` is no longer as it was read, or its new job is another row's."""
+    try:
+        with _transaction(ledger) as database:
+            return _set(database, row, news)
+    except sqlite3.IntegrityError:
+        return False
+
+
+def _set(database: sqlite3.Connection, row: Purchase, news: Mapping[str, object]) -> bool:
+    settings = ", ".join(f"{column} = :{column}" for column in news)
+    was = {"old_key": row.key, "old_attempt": row.attempt, "old_version": row.version}
+    changed = database.execute(
+        f"UPDATE purchase SET version = version + 1, {settings} "
+        "WHERE key = :old_key AND attempt = :old_attempt AND version = :old_version",
+        {**news, **was},
+    )
+    return changed.rowcount == 1
+
+
+def _reread(ledger: Ledger, row: Purchase) -> Purchase:
+    return next(now for now in purchases(ledger, row.key) if now.attempt == row.attempt)
+
+
+def _owned(ledger: Ledger, row: Purchase) -> frozenset[str]:
+    account = (row.provider, row.account)
+    return frozenset(each.job_id for each in purchases(ledger) if (each.provider, each.account) == account)
+
+
+def _asked(provider: Provider, request: VideoRequest) -> dict[str, object]:
+    account = {"provider": provider.name, "account": provider.account, "model": request.model}
+    return account | {"prompt": request.prompt, "seconds": request.seconds, "size": str(request.size)}
+
+
+def _words(error: ProviderError | None) -> dict[str, object]:
+    if error is None:
+        return dict.fromkeys(("failure", "code", "text"), "")
+    return {"failure": error.failure, "code": error.code, "text": error.text or error.message}
+
+
+def _purchase(row: sqlite3.Row) -> Purchase:
+    return Purchase(**{**dict(row), "price": Decimal(row["price"])})

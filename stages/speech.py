@@ -19,8 +19,8 @@ from stages.voices.hibari import heart
 SOUND, WORDS = "speech.wav", "words.json"
 
 PACE = 17
-"""Characters a second at speed 1, to estimate what is not yet spoken; a digit or a sign counts as five (`$9` is two
-words). On 25 lines of advertising, `heart` came within 26 % of it, half of them within 9 %."""
+"""Characters a second at speed 1, to estimate what is not yet spoken; a digit or a sign counts as five, as
+`$9` is two words. On 25 lines of advertising, `heart` came within 26 % of it, on half of them within 9 %."""
 
 VOICES: Mapping[str, Voice] = {"heart": heart}
 
@@ -42,7 +42,9 @@ def speak(text: str, *, voice: str = "heart", language: str = "en", speed: float
     return read_speech(folder)
 
 
-def promise_speech(text: str, *, voice: str = "heart", language: str = "en", speed: float = 1.0, **_: Any) -> Clip:
+def promise_speech(
+    text: str, *, voice: str = "heart", language: str = "en", speed: float = 1.0, **_: Any
+) -> Clip:
     """The clip that `speak` will make, its length and words estimated from the characters.
 
     Raises InputError as `speak` does, but before anything is made.
@@ -53,7 +55,9 @@ def promise_speech(text: str, *, voice: str = "heart", language: str = "en", spe
     length = _characters(text) / PACE / Fraction(speed)
     words = share(text.split(), Fraction(0), length)
     facts = _facts(SAMPLE_RATE, max(1, round(length * SAMPLE_RATE)))
-    return _clip(Source(Path(SOUND), facts, promised=True), words, request, f"{speaker.version} {speaker.name}")
+    return _clip(
+        Source(Path(SOUND), facts, promised=True), words, request, f"{speaker.version} {speaker.name}"
+    )
 
 
 def read_speech(folder: Path) -> Clip:
@@ -65,7 +69,9 @@ def read_speech(folder: Path) -> Clip:
     except (OSError, ValueError, EOFError, wave.Error) as error:
         raise InputError(f"{folder}: holds no speech ({error})") from None
     rate = said["sample_rate"]
-    words = tuple(Word(w["text"], Fraction(w["start"], rate), Fraction(w["end"], rate)) for w in said["words"])
+    words = tuple(
+        Word(w["text"], Fraction(w["start"], rate), Fraction(w["end"], rate)) for w in said["words"]
+    )
     request = SpeechRequest(said["text"], said["voice"], said["language"], said["speed"])
     return _clip(Source(folder / SOUND, facts), words, request, said["agent"])
 
@@ -84,7 +90,12 @@ def _characters(text: str) -> Fraction:
 
 
 def _clip(source: Source, words: tuple[Word, ...], request: SpeechRequest, agent: str) -> Clip:
-    asked = {"text": request.text, "voice": request.voice, "language": request.language, "speed": f"{request.speed:g}"}
+    asked = {
+        "text": request.text,
+        "voice": request.voice,
+        "language": request.language,
+        "speed": f"{request.speed:g}",
+    }
     action = Action("speak", tuple(asked.items()), agent, source.path, ai=True)
     assert isinstance(source.facts, SoundFacts)  # both callers made it
     samples = round(Fraction(source.facts.samples * SAMPLE_RATE, source.facts.sample_rate))

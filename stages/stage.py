@@ -90,7 +90,7 @@ def edit(
             )
             return replace(after, history=(*after.history, action))
 
-        call.__stage__ = Stage(function.__name__, "edit", version, function)  # type: ignore[attr-defined]  # functions take attributes
+        call.__stage__ = Stage(function.__name__, "edit", version, call)  # type: ignore[attr-defined]  # functions take attributes
         return call
 
     return decorate
@@ -159,7 +159,7 @@ def _reader(hint: Any) -> Reader:
     """How text becomes a value of the annotated type."""
     if typing.get_origin(hint) is Annotated:
         unit = next(extra for extra in hint.__metadata__ if isinstance(extra, Unit))
-        return "value", unit.parse, unit.example, ()
+        return "value", functools.partial(_checked, unit.parse), unit.example, ()
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         members = [member for member in typing.get_args(hint) if member is not type(None)]
         for known in (Clip, Path, Size):
@@ -172,6 +172,12 @@ def _reader(hint: Any) -> Reader:
     if typing.get_origin(hint) is tuple and typing.get_args(hint)[0] is Clip:
         return "clips", str, "[$a, $b]", ()
     return _PLAIN[hint]
+
+
+def _checked(parse: Callable[[str], object], text: str) -> str:
+    """The text itself, once it is known to parse: only the stage knows the rate that `180f` is counted at."""
+    parse(text)
+    return text
 
 
 def _one_of(words: tuple[str, ...], text: str) -> str:

@@ -54,7 +54,11 @@ class Speech:
 
 
 class Voice(Protocol):
-    """Somebody who can speak. `version` names the software that a result depends on, for instance `hibari-tts 0.2.1`."""
+    """Somebody who can speak. `version` names the software that a result depends on: `hibari-tts 0.2.1`.
+
+    A voice has the name that recipes give (`heart`) and the languages that it
+    speaks as lower-case BCP 47 tags (`en-us`).
+    """
 
     @property
     def name(self) -> str: ...
@@ -69,7 +73,7 @@ class Voice(Protocol):
         """Raise InputError where it cannot speak this, without loading or calling anything: the plan asks."""
 
     def speak(self, request: SpeechRequest) -> Speech:
-        """Speak it, the same every time. Raises InputError as `check` does, ProviderUnavailable if it failed."""
+        """Speak it. Raises InputError as `check` does, ProviderUnavailable if another try may do."""
 
 
 def share(texts: Sequence[str], start: Fraction, end: Fraction) -> tuple[Word, ...]:
@@ -88,15 +92,17 @@ def share(texts: Sequence[str], start: Fraction, end: Fraction) -> tuple[Word, .
 
 # ---------------------------------------------------------------- what a voice lacks, and who has it
 
-ESPEAK_LANGUAGES = frozenset(
-    "af am an ar as az ba be bg bn bpy bs ca chr cmn cs cv cy da de el en en-gb en-us eo es es-419 et eu fa fi fo fr fr-be "
-    "fr-ch ga gd gn gu hak haw he hi hr ht hu hy hyw ia id io is it ja jbo ka kaa kk kl kn ko kok ku ky la lb lfn lt ltg "
-    "lv mi mk ml mr ms mt my nb nci ne nl nog om or pa pap pl pt pt-br qu quc ro ru sd shn si sjn sk sl smj sq sr sv sw "
-    "ta te th ti tk tn tr tt ug uk ur uz vi xex yue".split()
-)
+ESPEAK_LANGUAGES = """
+    af am an ar as az ba be bg bn bpy bs ca chr cmn cs cv cy da de el en en-gb en-us eo es es-419 et
+    eu fa fi fo fr fr-be fr-ch ga gd gn gu hak haw he hi hr ht hu hy hyw ia id io is it ja jbo ka
+    kaa kk kl kn ko kok ku ky la lb lfn lt ltg lv mi mk ml mr ms mt my nb nci ne nl nog om or pa pap
+    pl pt pt-br qu quc ro ru sd shn si sjn sk sl smj sq sr sv sw ta te th ti tk tn tr tt ug uk ur uz
+    vi xex yue
+""".split()  # noqa: SIM905 -- a list of a hundred quoted codes is unreadable
 """Source: espeak-ng-data/lang in espeakng-loader 0.2.4, checked 2026-11-22."""
 
-ESPEAK_NAMES = {"zh": "cmn", "no": "nb", "nn": "nb", "iw": "he", "in": "id", "tl": "", "zh-hk": "yue"}
+ESPEAK_NAMES = {"zh": "cmn", "no": "nb", "nn": "nb", "iw": "he", "in": "id", "zh-hk": "yue"}
+"""Other names of the same languages."""
 
 SCRIPTS = {
     "HIRAGANA": ("Japanese", "ja"),
@@ -118,44 +124,61 @@ SCRIPTS = {
 }
 """The first word of a letter's Unicode name: what people call the script, and a language written in it."""
 
-READABLE = ("LATIN", "MICRO SIGN", "OHM SIGN", "KELVIN SIGN", "ANGSTROM SIGN", "FEMININE ORD", "MASCULINE ORD")
+READABLE = (
+    "LATIN",
+    "MICRO SIGN",
+    "OHM SIGN",
+    "KELVIN SIGN",
+    "ANGSTROM SIGN",
+    "FEMININE ORD",
+    "MASCULINE ORD",
+)
 
 
 def check_language(voice: Voice, language: str) -> None:
     """Raise InputError where `voice` does not speak `language`, naming one that does."""
     if language.lower().replace("_", "-") not in voice.languages:
-        known = ", ".join(voice.languages)
-        raise InputError(f"voice {voice.name} speaks {known}, not '{language}'{_elsewhere(espeak_language(language))}")
+        spoken, other = ", ".join(voice.languages), _elsewhere(espeak_language(language))
+        raise InputError(f"voice {voice.name} speaks {spoken}, not '{language}'{other}")
 
 
 def check_latin(voice: Voice, text: str) -> None:
-    """Raise InputError where `text` has letters that an English voice skips or garbles, naming a voice that has them.
+    """Raise InputError where an English voice would skip or garble letters, naming one that has them.
 
     A lone Greek letter passes: it is read by its name, as in `β-carotene`.
     """
     for foreign, letters in groupby(text, key=_is_foreign):
         run = "".join(letters)
-        if foreign and not (len(run) == 1 and unicodedata.name(run, "").startswith("GREEK")):
-            kana = next((letter for letter in text if unicodedata.name(letter, "")[:8] in ("HIRAGANA", "KATAKANA")), run[0])
-            script, language = SCRIPTS.get(re.split(r"[ -]", unicodedata.name(kana, ""))[0], ("another script", ""))
+        if foreign and not (len(run) == 1 and _script(run) == "GREEK"):
+            script, language = _language_of(run)
             raise InputError(f"voice {voice.name} cannot read '{run}' ({script}){_elsewhere(language)}")
 
 
 def espeak_language(language: str) -> str:
     """What espeak-ng calls the BCP 47 tag `language`, or nothing if it lacks it."""
     tag = language.lower().replace("_", "-")
-    for name in (tag, tag.split("-")[0]):
-        name = ESPEAK_NAMES.get(name, name)
-        if name in ESPEAK_LANGUAGES:
-            return name
-    return ""
+    names = [ESPEAK_NAMES.get(name, name) for name in (tag, tag.split("-")[0])]
+    return next((name for name in names if name in ESPEAK_LANGUAGES), "")
+
+
+def _language_of(run: str) -> tuple[str, str]:
+    scripts = [_script(letter) for letter in run]
+    kana = [
+        script for script in scripts if script in ("HIRAGANA", "KATAKANA")
+    ]  # Japanese has Chinese signs too
+    return SCRIPTS.get((kana or scripts)[0], ("letters of another script", ""))
+
+
+def _script(letter: str) -> str:
+    return re.split("[ -]", unicodedata.name(letter, ""))[0]
+
+
+def _is_foreign(letter: str) -> bool:
+    is_letter = unicodedata.category(letter) in ("Lu", "Ll", "Lt", "Lo")
+    return is_letter and not unicodedata.name(letter, "").startswith(READABLE)
 
 
 def _elsewhere(language: str) -> str:
     if not language:
         return ""
     return f"; use voice: espeak with language: {language} (pip install 'afterframe[espeak]')"
-
-
-def _is_foreign(letter: str) -> bool:
-    return unicodedata.category(letter) in ("Lu", "Ll", "Lt", "Lo") and not unicodedata.name(letter, "").startswith(READABLE)

@@ -73,7 +73,9 @@ class Heart:
         check_latin(self, request.text)
         _check_length(request.text)
         if not SLOWEST <= request.speed <= FASTEST:
-            raise InputError(f"voice heart speaks at {SLOWEST:g} to {FASTEST:g} times its pace, not {request.speed:g}")
+            raise InputError(
+                f"voice heart speaks at {SLOWEST:g} to {FASTEST:g} times its pace, not {request.speed:g}"
+            )
         if importlib.util.find_spec("hibari") is None:
             raise InputError("voice heart needs hibari-tts: pip install 'afterframe[local]'")
 
@@ -95,17 +97,20 @@ class Heart:
             self._child = None
 
     def _ask(self, request: SpeechRequest) -> Speech:
-        for _ in range(2):  # it may leave for idleness just when it is asked
-            if self._child is None or self._child.poll() is not None:
-                self.close()
-                self._child = _spawn()
-            with _watched(self._child, 60 + len(request.text) / 20) as hung:
-                speech = _exchange(self._child, request)
-            if speech:
-                return speech
-            if self._child.wait() != 0:
-                break
-        raise _death(self._child, hung.is_set())
+        child = self._running()
+        with _watched(child, 60 + len(request.text) / 20) as hung:
+            speech = _exchange(child, request)
+        if speech:
+            return speech
+        if child.wait() == 0:  # it had left for idleness just when it was asked
+            return self._ask(request)
+        raise _death(child, hung.is_set())
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._child is None or self._child.poll() is not None:
+            self.close()
+            self._child = _spawn()
+        return self._child
 
 
 def _installed_version() -> tuple[str, ...]:
@@ -120,17 +125,28 @@ def _check_length(text: str) -> None:
         raise InputError(f"there is nothing to speak in '{text}'")
     if len(text) > LONGEST_TEXT:
         raise InputError(f"{len(text)} characters are too many for one line: at most {LONGEST_TEXT}")
-    if (longest := max(text.split(), key=len)) and len(longest) > LONGEST_WORD:
-        raise InputError(f"'{longest[:20]}…' has {len(longest)} characters without a space: at most {LONGEST_WORD}")
+    longest = max(text.split(), key=len)
+    if len(longest) > LONGEST_WORD:
+        raise InputError(
+            f"'{longest[:20]}…' has {len(longest)} characters and no space: at most {LONGEST_WORD}"
+        )
+
+
+SERVE = "from stages.voices.hibari import serve; serve()"
 
 
 def _spawn() -> subprocess.Popen[bytes]:
     root = Path(__file__).parents[2]
-    starter = root / "stages" / "child.py"
+    starter = (sys.executable, "-IS", str(root / "stages" / "child.py"), str(os.getpid()))
+    program = (
+        sys.executable,
+        "-P",
+        "-c",
+        SERVE,
+    )  # -P: the working folder is the user's, not a place for code
     paths = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
-    program = (sys.executable, "-P", "-c", "from stages.voices.hibari import serve; serve()")  # -P: not the user's folder
     return subprocess.Popen(
-        (sys.executable, "-IS", str(starter), str(os.getpid()), *program),
+        (*starter, *program),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -139,8 +155,7 @@ def _spawn() -> subprocess.Popen[bytes]:
 
 
 def _pipes(child: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes], IO[bytes]]:
-    assert child.stdin and child.stdout and child.stderr  # asked for in _spawn
-    return child.stdin, child.stdout, child.stderr
+    return child.stdin, child.stdout, child.stderr  # type: ignore[return-value]  # asked for in _spawn
 
 
 @contextlib.contextmanager
@@ -176,16 +191,18 @@ def _exchange(child: subprocess.Popen[bytes], request: SpeechRequest) -> Speech 
     pcm, rate = answers.read(answer["bytes"]), answer["sample_rate"]
     if len(pcm) < answer["bytes"]:
         return None
-    words = tuple(Word(text, Fraction(start, rate), Fraction(end, rate)) for text, start, end in answer["words"])
+    times = answer["words"]
+    words = tuple(Word(text, Fraction(start, rate), Fraction(end, rate)) for text, start, end in times)
     return Speech(pcm, rate, words, answer["timing"], answer["agent"])
 
 
 def _death(child: subprocess.Popen[bytes], hung: bool) -> ProviderUnavailable:
     """Why the child ended, with its last words."""
     code = child.wait()
+    how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
     words = _pipes(child)[2].read().decode(errors="replace").strip().splitlines()
-    how = "was given up as hung" if hung else f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
-    return ProviderUnavailable(f"voice heart {how} before it had spoken" + "".join(f": {last}" for last in words[-1:]))
+    why = "".join(f": {last}" for last in words[-1:])
+    return ProviderUnavailable(f"voice heart {'hung' if hung else how} before it had spoken{why}")
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
@@ -286,7 +303,7 @@ QUIET = 10 ** (-50 / 20)
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """A spoken piece: samples without silence around them, where its words sound, and whether the model said so."""
+    """A spoken piece without silence around it: where its words sound, and whether the model said so."""
 
     pcm: bytes
     spans: list[Span | None]
@@ -311,40 +328,42 @@ class Engine:
         return "".join(symbol for symbol in said if symbol in self.tts.vocab)
 
     def pieces(self, text: str) -> list[tuple[Sequence[str], float]]:
-        """The text's written words in pieces that the model takes, each with the pause after it in seconds."""
+        """The written words in pieces that the model takes, each with the pause after it in seconds."""
         words, found = text.split(), []
-        for sentence in self.tts.split_sentences(text):  # knows Dr. and J. K. Rowling, but drops closing quotes
+        for sentence in self.tts.split_sentences(text):  # knows Dr. and J. K. Rowling, drops closing quotes
             count = len(sentence.split())
-            pieces = split(words[:count], self._fits)
+            *firsts, last = split(words[:count], self._fits)
+            found += [*((piece, PAUSES["clause"]) for piece in firsts), (last, PAUSES["sentence"])]
             words = words[count:]
-            found += [(piece, PAUSES["clause"]) for piece in pieces[:-1]] + [(pieces[-1], PAUSES["sentence"])]
         return found
 
     def _fits(self, text: str) -> bool:
         return len(text) <= PIECE and len(self.phonemes(text)) <= PIECE
 
     def say(self, words: Sequence[str], speed: float, seed: int) -> Take:
-        """Speak one piece."""
+        """Speak one piece. Raises InputError for a word that would be passed over in silence."""
         import numpy as np  # noqa: PLC0415 -- in the child alone
 
-        said = self.phonemes(" ".join(words))
         alone = [self.phonemes(word) for word in words]
         for word, phonemes in zip(words, alone, strict=True):
             if not phonemes and any(letter.isalnum() for letter in word):
                 raise InputError(f"voice heart cannot pronounce '{_excerpt(word)}'")
-        if not _sounds(said):
+        heard = [_sounds(phonemes) for phonemes in alone]
+        if not any(heard):
             return Take(b"", [None] * len(words), True)
+        said = self.phonemes(" ".join(words))
         wave, edges = self._wave(said, speed, seed)
         start, end = _voiced(wave)
         pcm = (np.clip(wave[start:end], -1, 1) * 32767).astype("<i2").tobytes()
-        spans = word_spans([len(phonemes.split()) for phonemes in alone], group_spans(said, edges)) if edges else None
+        counts = [len(phonemes.split()) for phonemes in alone]
+        spans = word_spans(counts, group_spans(said, edges)) if edges else None
         if spans is None:
-            return Take(pcm, shared_spans(words, [_sounds(phonemes) for phonemes in alone], end - start), False)
+            return Take(pcm, shared_spans(words, heard, end - start), False)
         within = [span and (max(span[0], start) - start, min(span[1], end) - start) for span in spans]
         return Take(pcm, within, True)
 
     def _wave(self, said: str, speed: float, seed: int) -> tuple[Any, list[int]]:
-        """The samples, and where each phoneme begins and ends in them (nothing where the model does not say)."""
+        """The samples, and where each phoneme begins and ends in them if the model says so."""
         import hibari  # noqa: PLC0415 -- in the child alone
         import numpy as np  # noqa: PLC0415 -- likewise
 
@@ -366,15 +385,15 @@ def engine() -> Engine:
     except ImportError as error:
         raise InputError(f"voice heart needs hibari-tts: pip install 'afterframe[local]' ({error})") from None
     tts = hibari.Hibari(voice="heart", threads=1)  # the one voice in the package; others would be downloaded
-    session, outputs = tts.sess, SPECTRUM
+    session, outputs = tts.sess, list(SPECTRUM)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4  # a missing tensor is answered below
     with contextlib.suppress(Exception):  # another release of the model: words are then timed by characters
         model = Path(tts.model_path).read_bytes() + _output(DURATIONS)
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        outputs = (*SPECTRUM, DURATIONS)
-    return Engine(tts, session, outputs, hibari.__version__)
+        outputs.append(DURATIONS)
+    return Engine(tts, session, tuple(outputs), hibari.__version__)
 
 
 def _output(name: str) -> bytes:
@@ -414,7 +433,9 @@ def spoken(text: str, speed: float, seed: int) -> tuple[dict[str, Any], bytes]:
     """The header and samples that answer a request."""
     voice = engine()
     rate: int = voice.tts.sample_rate
-    pcm, words, spans, exact, pause = bytearray(), [], [], True, 0.0
+    words: list[str] = []
+    spans: list[Span | None] = []
+    pcm, exact, pause = bytearray(), True, 0.0
     for piece, pause_after in voice.pieces(text):
         take = voice.say(piece, speed, seed)
         if take.pcm:

@@ -1,0 +1,203 @@
+"""The command line: thin functions that call one thing each (the only typer, the only rich).
+
+What runs a recipe is imported inside the commands, so that `--help` loads none of it.
+"""
+# ruff: noqa: PLC0415 -- see above
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from pipeline.recipe import Recipe
+    from pipeline.store import Store
+
+app = typer.Typer(
+    help="Turn AI-generated clips into finished, priced and provable video.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+RecipeFile = Annotated[Path, typer.Argument(help="A recipe file, or the name of a packaged recipe.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="name=value for one of the recipe's inputs.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; everything else goes to stderr.")]
+
+
+def main() -> None:
+    """Run the command line; what goes wrong is told in a sentence, never as a traceback."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    from stages.errors import AfterframeError, InputError
+    from stages.files import WriteError
+
+    try:
+        app()
+    except AfterframeError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2 if isinstance(error, InputError) and not isinstance(error, WriteError) else 1)
+    except KeyboardInterrupt:
+        print("stopped; run it again to go on from here", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)
+
+
+# ---------------------------------------------------------------- recipes
+
+
+@app.command()
+def run(
+    recipe: RecipeFile,
+    set_: Settings = None,
+    jobs: Annotated[int, typer.Option("--jobs", help="How many tasks may work at once; 0: one a core.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Make what a recipe asks for; what is there already is used again."""
+    from pipeline.report import write_report
+    from pipeline.run import run as run_recipe
+    from pipeline.show import Progress, summary, summary_json
+
+    read, store = _read(recipe, set_)
+    with Progress() as progress:
+        result = run_recipe(read, store, progress.watch, jobs)
+    report = write_report(read, store, result)
+    print(summary(read, result, report), file=sys.stderr if as_json else sys.stdout)
+    if as_json:
+        print(json.dumps(summary_json(read, result, report)))
+
+
+@app.command()
+def plan(recipe: RecipeFile, set_: Settings = None, as_json: Json = False) -> None:
+    """Show what a run would make, buy and use again, without doing it."""
+    from pipeline.plan import plan as plan_recipe
+    from pipeline.show import plan_json, plan_text
+
+    read, store = _read(recipe, set_)
+    planned = plan_recipe(read, store.world(read))
+    print(json.dumps(plan_json(planned)) if as_json else plan_text(planned))
+
+
+@app.command()
+def check(recipe: RecipeFile, set_: Settings = None) -> None:
+    """Say every mistake in a recipe; nothing is made."""
+    from pipeline.plan import plan as plan_recipe
+
+    read, store = _read(recipe, set_)
+    planned = plan_recipe(read, store.world(read))
+    print(f"{recipe}: fine; {len(read.steps)} steps, {len(read.deliveries)} deliveries, {len(planned.tasks)} tasks")
+
+
+def _read(recipe: Path, settings: list[str] | None) -> tuple[Recipe, Store]:
+    import presets
+    from pipeline.read import read_recipe
+    from pipeline.store import Store
+
+    packaged = None if recipe.exists() else presets.recipe(str(recipe))
+    read = read_recipe(packaged or recipe, dict(_setting(text) for text in settings or ()))
+    return read, Store(read.project / ".pipeline")
+
+
+def _setting(text: str) -> tuple[str, str]:
+    from stages.errors import InputError
+
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InputError(f"--set {text}: should be name=value")
+    return name, value
+
+
+# ---------------------------------------------------------------- files
+
+
+@app.command()
+def verify(
+    file: Annotated[Path, typer.Argument(help="The file to verify.")],
+    original: Annotated[Path | None, typer.Option(help="The original that it was made from.")] = None,
+    anchors: Annotated[list[Path] | None, typer.Option(help="PEM files of roots to trust, besides this project's.")] = None,
+    as_json: Json = False,
+) -> NoReturn:
+    """Prove where a file came from. Exit codes: 0 proved, 10 absent, 11 tampered, 12 broken chain,
+    13 untrusted, 14 expired, 2 usage."""
+    from pipeline.store import Store
+    from stages.errors import InputError
+    from stages.files import project_folder
+    from stages.provenance import EXIT_CODES
+    from stages.provenance import verify as verify_file
+
+    for path in (file, original, *(anchors or ())):
+        if path is not None and not path.is_file():
+            raise InputError(f"{path}: there is no such file")
+    store = Store(project_folder(Path.cwd()) / ".pipeline")
+    found = verify_file(file, original=original, anchors=(*(anchors or ()), *store.anchors))
+    if as_json:
+        from pipeline.store import converter
+
+        print(json.dumps({"verdict": found.verdict, "codes": list(found.codes), "sentence": found.sentence,
+                          "signer": found.signer, "credentials": converter().unstructure(found.credentials)}))  # fmt: skip
+    else:
+        print(f"{found.verdict}: {found.sentence}")
+        for code in found.codes:
+            print(f"  {code}")
+    sys.exit(EXIT_CODES[found.verdict])
+
+
+# ---------------------------------------------------------------- what there is
+
+
+@app.command()
+def presets(name: Annotated[str | None, typer.Argument(help="A preset to show whole.")] = None) -> None:
+    """List the delivery presets, or show one with its sources."""
+    import presets as data
+    from stages.delivery import delivery_preset
+
+    if name:
+        sheet = delivery_preset(name)
+        print(f"{sheet.name}: {sheet.about}\n")
+        for key, value in sheet.values.items():
+            print(f"  {key:<13} {value.value!s:<11} {value.source} ({value.checked})")
+        return
+    for each in data.names("delivery"):
+        print(f"{each:<17} {data.read('delivery', each).about}")
+
+
+@app.command()
+def stages(
+    name: Annotated[str | None, typer.Argument(help="A stage to explain.")] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="The JSON Schema of recipes, for editors.")] = False,
+) -> None:
+    """List the stages, explain one, or print the JSON Schema of recipes."""
+    from stages import plugins
+    from stages.stage import stage_of
+
+    if schema:
+        from pipeline.read import json_schema
+
+        print(json.dumps(json_schema(), indent=1))
+        return
+    if name:
+        stage = stage_of(plugins.find("pipeline.stages", name))
+        print(f"{stage.name} ({stage.kind})\n\n{stage.help}\n")
+        for p in stage.parameters:
+            print(f"  {p.name + ':':<11} {p.example}" + ("" if p.required else f"  (default: {p.default})"))
+        return
+    for each in plugins.names("pipeline.stages"):
+        stage = stage_of(plugins.find("pipeline.stages", each))
+        print(f"{each:<14} {stage.kind:<5} {stage.help.splitlines()[0]}")
+
+
+@app.command()
+def doctor() -> None:
+    """Say whether this machine has what recipes need. Exit code 1 if something is missing."""
+    from pipeline.doctor import examine
+
+    findings = examine()
+    for finding in findings:
+        print(f"{'ok ' if finding.fine else 'NO '} {finding.what:<10} {finding.text}")
+    sys.exit(0 if all(finding.fine or finding.optional for finding in findings) else 1)

@@ -1,0 +1,159 @@
+"""One self-contained HTML page a run: what was delivered, from what, how, and how far it is proved."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import presets
+from pipeline.plan import Ingest, MakeDelivery, Note
+from pipeline.recipe import Recipe
+from pipeline.run import SHEET, WAVES, Result
+from pipeline.store import Store
+from stages.clip import printed_seconds
+from stages.delivery import Delivered
+from stages.files import attempt
+from stages.credentials import Credentials
+from stages.sound import Measured, SoundReport
+
+STATES = {
+    "proved": "proved",
+    "untrusted": "intact, but by a signer nobody here vouches for",
+    "expired": "intact, but its certificate has expired",
+    "tampered": "changed after it was signed",
+    "absent": "carries no credentials",
+}
+
+
+def write_report(recipe: Recipe, store: Store, result: Result) -> Path:
+    """Write the page beside the first delivery, as `finish.report.html`, and return where."""
+    import jinja2  # noqa: PLC0415 -- heavy
+
+    page = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+    ).get_template("report.html.j2")
+    target = recipe.deliveries[0].file.parent / f"{recipe.file.stem}.report.html"
+    text = page.render(
+        title=recipe.file.stem,
+        recipe=_short(recipe.file, recipe),
+        when=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        told=f"{result.count('encode')} encoded, {result.count('cached')} cached, {result.seconds:.1f} s",
+        warnings=[*dict.fromkeys(result.warnings), *result.final.remarks],
+        films=[_film(recipe, result, work, note) for work, note in result.deliveries],
+        originals=[_original(work, note) for work, note in _ingested(result)],
+        tasks=[_task(result, name) for name in (task.name for task in result.final.tasks)],
+        words=STATES,
+    )
+    with attempt(target) as part:
+        part.write_text(text, encoding="utf-8")
+    return target
+
+
+def _film(recipe: Recipe, result: Result, work: MakeDelivery, note: Note) -> dict[str, Any]:
+    made = note.result
+    assert isinstance(made, Delivered)
+    sound = result.world.notes[work.sound] if work.sound else None
+    return {
+        "path": _short(work.file, recipe),
+        "preset": made.preset,
+        "verdict": made.verdict.verdict,
+        "sentence": made.verdict.sentence,
+        "sheet": _data(note.folder / SHEET),
+        "measured": list(_measured(made, note)),
+        "sound": sound and _sound(sound.result),
+        "waves": sound and _data(sound.folder / WAVES),
+        "tree": _tree(made.verdict.credentials),
+    }
+
+
+def _measured(made: Delivered, note: Note) -> Iterator[dict[str, str]]:
+    """What was found on the file beside what the preset asks for."""
+    sheet = presets.read("delivery", made.preset)
+    frame = "frame" if "frame" in sheet.values else "max_frame"
+    rows = [
+        ("frame", str(made.size), str(sheet[frame]) if frame == "frame" else f"within {sheet[frame]}", frame),
+        ("frames", f"{made.frames} at {float(made.rate):g} a second = {printed_seconds(made.duration)} s",
+         f"{sheet['rate_min']}–{sheet['rate_max']} a second", "rate_max"),
+        ("size", f"{note.file.stat().st_size / 1e6:.2f} MB", _bytes(sheet.get("size_max")), "size_max"),
+        ("edit lists", "as asked, checked", str(sheet["edit_lists"]), "edit_lists"),
+    ]  # fmt: skip
+    if made.loudness:
+        rows.append(("loudness", f"{made.loudness.loudness:g} LUFS", f"{sheet['loudness']} LUFS", "loudness"))
+        rows.append(("true peak", f"{made.loudness.true_peak:g} dBTP", f"{sheet['true_peak']} dBTP", "true_peak"))
+    for what, found, wanted, key in rows:
+        yield {"what": what, "found": found, "wanted": wanted, "by": sheet.place(key) if key in sheet.values else ""}
+
+
+def _bytes(limit: int | None) -> str:
+    return f"at most {limit / 1e6:.0f} MB" if limit else "any"
+
+
+def _sound(report: SoundReport) -> dict[str, str]:
+    how = f"{report.gain:+.1f} dB" + (", limited" if report.limited else "")
+    return {"before": _loud(report.before), "after": f"{_loud(report.after)} ({how})"}
+
+
+def _loud(measured: Measured) -> str:
+    return f"{measured.loudness:g} LUFS, peak {measured.true_peak:g} dBTP, range {measured.range:g} LU"
+
+
+def _tree(node: Credentials) -> dict[str, Any]:
+    return {
+        "title": node.title,
+        "generator": node.generator,
+        "signer": node.signer,
+        "state": node.state,
+        "actions": [{"says": _says(action)} for action in node.actions],
+        "ingredients": [_tree(inner) for inner in node.ingredients],
+    }
+
+
+def _says(action: tuple[str, str, str]) -> str:
+    """`trimmed by FFmpeg`, `created by Sora (AI)`."""
+    name, agent, source_type = action
+    name = name.removeprefix("c2pa.").replace(".", " ")
+    made = " (AI)" if source_type.endswith("trainedAlgorithmicMedia") else ""
+    return f"{name} by {agent}{made}" if agent else f"{name}{made}"
+
+
+def _ingested(result: Result) -> list[tuple[Ingest, Note]]:
+    notes = result.world.notes
+    return [(task.work, notes[task.name]) for task in result.final.tasks if isinstance(task.work, Ingest)]
+
+
+def _original(work: Ingest, note: Note) -> dict[str, Any]:
+    loudness = note.result.loudness
+    says = STATES[note.result.credentials.state] + (f" · {_loud(loudness)}" if loudness else "")
+    return {
+        "name": work.file.name,
+        "says": says,
+        "sheet": _data(note.folder / SHEET),
+        "waves": _data(note.folder / WAVES),
+    }
+
+
+def _task(result: Result, name: str) -> dict[str, Any]:
+    then = next((task for task in result.first.tasks if task.name == name), result.final[name])
+    seconds = result.world.notes[name].seconds
+    return {
+        "title": then.title,
+        "steps": " > ".join(then.steps),
+        "action": "used again" if then.action == "cached" else {"encode": "encoded", "copy": "copied"}.get(then.action, "made"),
+        "reason": then.reason,
+        "seconds": f"{seconds:.1f}",
+    }  # fmt: skip
+
+
+def _data(file: Path) -> str:
+    """The picture as a data URI; nothing where there is none."""
+    if not file.exists():
+        return ""
+    kind = "png" if file.suffix == ".png" else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
+
+
+def _short(file: Path, recipe: Recipe) -> str:
+    return str(file.relative_to(recipe.project)) if file.is_relative_to(recipe.project) else file.name

@@ -1,0 +1,175 @@
+"""What people and scripts are told: plans, progress and summaries, as text and as JSON."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from pipeline.plan import MakeDelivery, Plan, Task
+from pipeline.recipe import Recipe
+from pipeline.run import Event, Result
+from stages.clip import origins, printed_seconds
+from stages.delivery import Delivered
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+VERBS = {"encode": "encoding", "copy": "copying the picture of", "make": "making", "pay": "buying"}
+
+
+# ---------------------------------------------------------------- plans
+
+
+def plan_text(plan: Plan) -> str:
+    """One line a task: what would happen, to what, and why."""
+    rows = [
+        (("~" if task.promised else " ") + task.action, task.title, " > ".join(task.steps), task.reason)
+        for task in plan.tasks
+    ]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=False)) + "  " + row[3] for row in rows]
+    counts = {word: sum(task.action == word for task in plan.tasks) for word in ("encode", "copy", "make", "cached")}
+    told = ", ".join(f"{count} to {word}" if word != "cached" else f"{count} cached" for word, count in counts.items() if count)
+    return "\n".join([*(line.rstrip() for line in lines), *plan.remarks, "", f"{told or 'nothing to do'}; $0.00 to pay"])
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """The plan for scripts."""
+    return {
+        "tasks": [
+            {
+                "name": task.name,
+                "steps": list(task.steps),
+                "action": task.action,
+                "price": None if task.price is None else str(task.price),
+                "reason": task.reason,
+                "promised": task.promised,
+            }
+            for task in plan.tasks
+        ],
+        "remarks": list(plan.remarks),
+    }
+
+
+# ---------------------------------------------------------------- progress
+
+
+class Progress:
+    """Progress on stderr: bars on a terminal, lines elsewhere."""
+
+    def __init__(self) -> None:
+        self.bars: Bars | None = None
+        self.rows: dict[str, TaskID] = {}
+        self.quarters: dict[str, int] = {}
+
+    def __enter__(self) -> Progress:
+        if sys.stderr.isatty():
+            from rich.console import Console  # noqa: PLC0415 -- on a terminal alone
+            from rich.progress import BarColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415 -- likewise
+            from rich.progress import Progress as Bars  # noqa: PLC0415 -- likewise
+
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn())
+            self.bars = Bars(*columns, console=Console(stderr=True))
+            self.bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.bars:
+            self.bars.stop()
+
+    def watch(self, event: Event) -> None:
+        """Show one event."""
+        if event.kind == "waiting":
+            print("another run is at work in this project; waiting for it", file=sys.stderr)
+        elif self.bars:
+            self._draw(self.bars, event)
+        elif event.kind == "started":
+            print(f"{_named(event.tasks)} …", file=sys.stderr, flush=True)
+        elif event.kind == "progress":
+            self._quarter(event)
+
+    def _quarter(self, event: Event) -> None:
+        quarter, name = int(event.fraction * 4), event.tasks[0].name
+        if quarter > self.quarters.get(name, 0):
+            self.quarters[name] = quarter
+            print(f"{_named(event.tasks)} {25 * quarter} %", file=sys.stderr, flush=True)
+
+    def _draw(self, bars: Bars, event: Event) -> None:
+        if event.kind == "started":
+            self.rows[event.tasks[0].name] = bars.add_task(_named(event.tasks), total=1.0)
+        elif event.kind in ("progress", "done"):
+            bars.update(self.rows[event.tasks[0].name], completed=event.fraction)
+
+
+def _named(tasks: tuple[Task, ...]) -> str:
+    return f"{VERBS[tasks[0].action]} {' and '.join(task.title for task in tasks)}"
+
+
+# ---------------------------------------------------------------- summaries
+
+
+def summary(recipe: Recipe, result: Result, report: Path) -> str:
+    """A few lines: each file, what was done for it, and how far it is proved."""
+    lines = []
+    for work, note in result.deliveries:
+        made = note.result
+        assert isinstance(made, Delivered)
+        sound = f"{made.loudness.loudness:g} LUFS" if made.loudness else "no sound"
+        lines.append(
+            f"{_shown(work.file, recipe)}  {made.preset}  {made.size}  {made.frames} frames at {float(made.rate):g}/s"
+            f" = {printed_seconds(made.duration)} s  {sound}  {made.verdict.verdict}"
+            + (f" (signer: {made.verdict.signer})" if made.verdict.signer else "")
+        )
+        if made.verdict.verdict != "proved":
+            lines.append(f"    {made.verdict.sentence}")
+    encoded, copied, cached = (result.count(action) for action in ("encode", "copy", "cached"))
+    made_else = result.count("make")
+    told = [
+        f"{encoded} encoded" if encoded else "",
+        f"{copied} with the picture copied" if copied else "",
+        f"{made_else} smaller tasks" if made_else else "",
+        "everything cached" if not result.made else f"{cached} cached" if cached else "",
+        f"{len(result.placed)} put in place" if result.placed and not result.made else "",
+    ]
+    lines += [f"warning: {warning}" for warning in dict.fromkeys(result.warnings)]
+    lines += list(result.final.remarks)
+    lines.append(f"{', '.join(filter(None, told))}; $0.00 spent; {result.seconds:.1f} s")
+    lines.append(f"report: {_shown(report, recipe)}")
+    return "\n".join(lines)
+
+
+def summary_json(recipe: Recipe, result: Result, report: Path) -> dict[str, Any]:
+    """The same for scripts. `encoded` counts lossy picture encodes."""
+    return {
+        "files": [_file_json(recipe, work, note.result) for work, note in result.deliveries],
+        "bought": 0,
+        "spent": "0.00",
+        "encoded": result.count("encode"),
+        "copied": result.count("copy"),
+        "cached": result.count("cached"),
+        "warnings": list(dict.fromkeys(result.warnings)),
+        "report": _shown(report, recipe),
+    }
+
+
+def _file_json(recipe: Recipe, work: MakeDelivery, made: Delivered) -> dict[str, Any]:
+    original = next((o.file for o in origins(work.delivery.clip.history) if o.relationship == "parentOf"), None)
+    return {
+        "path": _shown(work.file, recipe),
+        "preset": made.preset,
+        "size": str(made.size),
+        "frames": made.frames,
+        "rate": f"{made.rate.numerator}/{made.rate.denominator}",
+        "duration": str(made.duration),
+        "loudness": made.loudness and made.loudness.loudness,
+        "true_peak": made.loudness and made.loudness.true_peak,
+        "provenance": made.verdict.verdict,
+        "original": original and _shown(original, recipe),
+    }
+
+
+def _shown(file: Path, recipe: Recipe) -> str:
+    return str(file.relative_to(recipe.project)) if file.is_relative_to(recipe.project) else str(file)

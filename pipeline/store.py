@@ -1,0 +1,288 @@
+"""What exists: finished tasks as folders with a note, users' files as facts, and the lock on both.
+
+A task is made in `tmp/` and its whole folder renamed into `tasks/`, with
+`note.json` written last: a folder in `tasks/` is a finished task. All of
+`.pipeline/` is a cache; deleting it loses time, never money.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.plan import FileFacts, Ingested, Note, Task, World
+from pipeline.recipe import Recipe
+from stages.clip import Clip, PictureFacts, SoundFacts
+from stages.delivery import Delivered
+from stages.errors import InputError
+from stages.ffmpeg import ffmpeg_binary, ffmpeg_version
+from stages.files import attempt, sha256, sync, told
+from stages.media import clip_from, probe
+from stages.provenance import sdk_version, signer_from_environment, test_signer
+from stages.sound import SoundReport
+
+if TYPE_CHECKING:
+    from cattrs import Converter
+
+RESULTS: Mapping[str, type] = {"ingest": Ingested, "sound": SoundReport, "delivery": Delivered}
+"""What each kind of task notes; the kind is the first word of its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The state of one project, in `folder` (its `.pipeline/`)."""
+
+    folder: Path
+
+    @property
+    def tasks(self) -> Path:
+        """Where finished tasks lie."""
+        return self.folder / "tasks"
+
+    @property
+    def signer(self) -> Path:
+        """Where the local test signer lies."""
+        return self.folder / "signer"
+
+    @property
+    def anchors(self) -> tuple[Path, ...]:
+        """The roots that runs in this project trusted, and its own test root."""
+        own = self.signer / "test-root.pem"
+        return (*sorted((self.folder / "anchors").glob("*.pem")), *([own] if own.exists() else []))
+
+    # ------------------------------------------------------------ the lock
+
+    @contextlib.contextmanager
+    def locked(self, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Be the only run in this project; what a killed one left half-made is cleared away."""
+        with told(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                on_wait()
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            shutil.rmtree(self.folder / "tmp", ignore_errors=True)
+            yield
+        finally:
+            os.close(handle)
+
+    # ------------------------------------------------------------ the snapshot
+
+    def world(self, recipe: Recipe) -> World:
+        """What exists now, as far as `recipe` can tell."""
+        with contextlib.suppress(InputError):  # planning works where nothing may be written
+            self._keep_anchors(recipe)
+        facts = self._facts((*recipe.files, *recipe.anchors))
+        delivered = {d.file: sha256(d.file) for d in recipe.deliveries if d.file.is_file()}
+        notes = Notes(self.tasks)
+        return World(facts, notes, Latest(self.folder / "slots", notes), self._tools(), self._signer(), delivered)
+
+    def _keep_anchors(self, recipe: Recipe) -> None:
+        for anchor in recipe.anchors:
+            kept = self.folder / "anchors" / f"{sha256(anchor)[:16]}.pem"
+            if not kept.exists():
+                with attempt(kept) as part:
+                    shutil.copyfile(anchor, part)
+
+    def _signer(self) -> str:
+        try:
+            signer = signer_from_environment() or test_signer(self.signer)
+        except InputError:
+            if self.signer.exists() or os.access(self.folder.parent, os.W_OK):
+                raise
+            return "test"
+        return sha256(signer.chain)[:20]
+
+    def _tools(self) -> dict[str, str]:
+        kept = self._kept("tools.json")
+        binary = Path(ffmpeg_binary())
+        stamp = _stamp(binary) if binary.is_absolute() else str(binary)
+        if kept.get("stamp") != [str(binary), stamp]:
+            kept = {"stamp": [str(binary), stamp], "ffmpeg": ffmpeg_version()}
+            self._keep("tools.json", kept)
+        return {"ffmpeg": str(kept["ffmpeg"]), "c2pa": sdk_version()}
+
+    def _facts(self, files: tuple[Path, ...]) -> dict[Path, FileFacts]:
+        """Each file's hash and streams; read again only when its size, time or inode changed."""
+        kept = self._kept("files.json")
+        found: dict[Path, FileFacts] = {}
+        fresh = dict(kept)
+        for file in files:
+            entry = kept.get(str(file))
+            if not entry or entry["stamp"] != _stamp(file):
+                entry = {"stamp": _stamp(file), **_examined(file)}
+                fresh[str(file)] = entry
+            picture = entry["picture"] and converter().structure(entry["picture"], PictureFacts)
+            sound = entry["sound"] and converter().structure(entry["sound"], SoundFacts)
+            clip = clip_from(file, picture, sound) if picture or sound else None
+            found[file] = FileFacts(entry["sha256"], clip, entry["fault"])
+        if fresh != kept:
+            self._keep("files.json", fresh)
+        return found
+
+    def _kept(self, name: str) -> dict[str, Any]:
+        try:
+            kept = json.loads((self.folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return kept if isinstance(kept, dict) else {}
+
+    def _keep(self, name: str, content: Mapping[str, Any]) -> None:
+        with contextlib.suppress(InputError, OSError), attempt(self.folder / name) as part:
+            part.write_text(json.dumps(content), encoding="utf-8")
+
+    # ------------------------------------------------------------ making
+
+    @contextlib.contextmanager
+    def making(self, task: Task) -> Iterator[Making]:
+        """A fresh folder to make `task` in; it becomes the task's folder if `Making.done` was called."""
+        folder = self.folder / "tmp" / f"{task.name}.{os.getpid()}-{secrets.token_hex(4)}"
+        with told(folder):
+            folder.mkdir(parents=True)
+        making = Making(task, folder)
+        try:
+            yield making
+            if making.noted:
+                self._commit(task, folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _commit(self, task: Task, folder: Path) -> None:
+        with told(folder):
+            self.tasks.mkdir(parents=True, exist_ok=True)
+            for file in folder.iterdir():
+                sync(file)
+            sync(folder)
+            target = self.tasks / task.name
+            with contextlib.suppress(OSError):  # made by another meanwhile: names are immutable, either will do
+                folder.rename(target)
+            sync(self.tasks)
+            slot = self.folder / "slots" / _slot_name(task.slot)
+            with attempt(slot) as part:
+                part.write_text(task.name, encoding="utf-8")
+
+
+@dataclass(slots=True)
+class Making:
+    """A task being made in `folder`."""
+
+    task: Task
+    folder: Path
+    started: float = 0.0
+    noted: bool = False
+
+    def __post_init__(self) -> None:
+        self.started = time.monotonic()
+
+    def done(self, files: tuple[str, ...], result: object) -> None:
+        """Write the note: `files` by name, the main one first, and what the work returned."""
+        note = {
+            "name": self.task.name,
+            "slot": self.task.slot,
+            "parts": dict(self.task.parts),
+            "files": {file: sha256(self.folder / file) for file in files},
+            "seconds": round(time.monotonic() - self.started, 3),
+            "result": converter().unstructure(result),
+        }
+        with told(self.folder / "note.json"):
+            (self.folder / "note.json").write_text(json.dumps(note, indent=1), encoding="utf-8")
+        self.noted = True
+
+
+class Notes(Mapping[str, Note]):
+    """The finished tasks by name, read when asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.read: dict[str, Note] = {}
+
+    def __getitem__(self, name: str) -> Note:
+        if name not in self.read:
+            try:
+                text = (self.folder / name / "note.json").read_text(encoding="utf-8")
+            except OSError:
+                raise KeyError(name) from None
+            loaded = json.loads(text)
+            if not all((self.folder / name / file).is_file() for file in loaded["files"]):
+                raise KeyError(name)  # somebody cleared it out
+            result = converter().structure(loaded["result"], RESULTS[name.split("-")[0]])
+            self.read[name] = Note(
+                name, loaded["slot"], loaded["parts"], loaded["files"], result, self.folder / name, loaded["seconds"]
+            )
+        return self.read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return (entry.name for entry in self.folder.glob("*") if (entry / "note.json").exists())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class Latest(Mapping[str, Note]):
+    """The task that was last made for a slot, to say what changed since."""
+
+    def __init__(self, folder: Path, notes: Notes) -> None:
+        self.folder = folder
+        self.notes = notes
+
+    def __getitem__(self, slot: str) -> Note:
+        try:
+            return self.notes[(self.folder / _slot_name(slot)).read_text(encoding="utf-8")]
+        except OSError:
+            raise KeyError(slot) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+def _slot_name(slot: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in slot)[-150:]
+
+
+def _stamp(file: Path) -> str:
+    status = file.stat()
+    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}"
+
+
+def _examined(file: Path) -> dict[str, Any]:
+    picture, sound, fault = None, None, ""
+    try:
+        picture, sound = probe(file)
+    except InputError as error:
+        fault = str(error)
+    return {
+        "sha256": sha256(file),
+        "picture": converter().unstructure(picture),
+        "sound": converter().unstructure(sound),
+        "fault": fault,
+    }
+
+
+@cache
+def converter() -> Converter:
+    """Frozen dataclasses to JSON and back: fractions as `24000/1001`, paths as text."""
+    from cattrs import Converter  # noqa: PLC0415 -- heavy: `--help` needs none of it
+
+    made = Converter()
+    made.register_unstructure_hook(Fraction, str)
+    made.register_structure_hook(Fraction, lambda text, _: Fraction(text))
+    made.register_unstructure_hook(Path, str)
+    made.register_structure_hook(Path, lambda text, _: Path(text))
+    return made

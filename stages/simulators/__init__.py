@@ -1,0 +1,230 @@
+"""Servers that stand for the providers, and the camera they share.
+
+People build and demo against them without paying. What they film looks and
+sounds like a clip, has exactly the size and length that were asked, and says
+SIMULATED in a corner of the picture.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+from stages.clip import SAMPLE_RATE, Size, samples_for
+from stages.ffmpeg import run_ffmpeg
+
+RATE = Fraction(24)
+"""Frames a second."""
+
+FONT = Path(__file__).parent.parent / "fonts" / "Inter-SemiBold.otf"
+
+Progress = Callable[[float], None]
+
+
+def film(
+    target: Path,
+    *,
+    prompt: str,
+    size: Size,
+    seconds: int,
+    reference: Path | None = None,
+    on_progress: Progress = lambda _: None,
+) -> None:
+    """Film `reference`, which becomes the first frame, or else a landscape, and write an MP4 to `target`.
+
+    The camera does what the prompt says: `pan left`, `tilt up`, `orbit`; else a slow dolly in.
+    Raises FfmpegError.
+    """
+    frames = int(seconds * RATE)
+    source = ["-i", str(reference.resolve())] if reference else ["-f", "lavfi", "-i", landscape(size, prompt)]
+    graph = f"[0:v]{camera(prompt, size, frames)},{stamp(size)}[picture];{ambience(prompt, frames)}[sound]"
+    colour = "-colorspace bt709 -color_primaries bt709 -color_trc bt709 -color_range tv"
+    encoder = f"-c:v libx264 -preset veryfast -crf 19 -g 48 {colour} -c:a aac -b:a 160k"
+    run_ffmpeg(
+        [
+            *source,
+            *("-filter_complex", graph, "-map", "[picture]", "-map", "[sound]", "-frames:v", str(frames)),
+            *encoder.split(),
+            *("-movflags", "+faststart", "-f", "mp4", str(target.resolve())),
+        ],
+        folder=FONT.parent,  # so that the font's name needs no escaping
+        on_progress=lambda frame: on_progress(min(frame / frames, 1.0)),
+    )
+
+
+# ---------------------------------------------------------------- the camera
+
+MOVES = {
+    r"(pan|truck|track)\w*( to the)? left": (0.00, 0.06, 0.88, 0.94),
+    r"(pan|truck|track)\w*( to the)? right": (0.12, 0.06, 1.00, 0.94),
+    r"(tilt|crane|pedestal)\w* up": (0.06, 0.00, 0.94, 0.88),
+    r"(tilt|crane|pedestal)\w* down": (0.06, 0.12, 0.94, 1.00),
+    "": (0.07, 0.065, 0.93, 0.925),
+}
+"""What the last frame shows of the first: left, top, right, bottom, as parts of width and height."""
+
+
+def camera(prompt: str, size: Size, frames: int) -> str:
+    """Filters that hold one picture for `frames` frames while a slow, eased move crosses it.
+
+    `perspective` samples between pixels (to 1/256); `zoompan` and `crop` move
+    by whole ones, which judders at this pace. The move starts on the whole
+    picture, so the reference is the first frame.
+    """
+    left, top, right, bottom = next(
+        window for words, window in MOVES.items() if re.search(words, prompt.lower())
+    )
+    twist = 0.02 if re.search(r"orbit|arc|circl", prompt.lower()) else 0.0
+    ease = f"st(0,on/{frames});st(0,ld(0)*ld(0)*(3-2*ld(0)));"
+    corners = ((left, top - twist), (right, top + twist), (left, bottom + twist), (right, bottom - twist))
+    options = ":".join(
+        f"x{n}='{ease}W*{n % 2}+W*ld(0)*{x - n % 2:.4f}':y{n}='{ease}H*{n // 2}+H*ld(0)*{y - n // 2:.4f}'"
+        for n, (x, y) in enumerate(corners)
+    )
+    return (
+        f"scale={size.width}:{size.height}:flags=lanczos:out_color_matrix=bt709:out_range=tv,format=yuv420p,setsar=1,"
+        f"loop=loop=-1:size=1,setpts=N/{RATE}/TB,fps={RATE},"
+        f"perspective={options}:sense=source:eval=frame:interpolation=cubic"
+    )
+
+
+def stamp(size: Size) -> str:
+    """A filter that writes SIMULATED small into the bottom left corner."""
+    height = min(size.width, size.height)
+    place = f"x={height // 24}:y=h-th-{height // 24}:fontsize={height // 30}"
+    look = "fontcolor=white@0.6:shadowcolor=black@0.4:shadowx=1:shadowy=1"
+    return f"drawtext=fontfile={FONT.name}:text=SIMULATED:{place}:{look}"
+
+
+# ---------------------------------------------------------------- a landscape
+
+Paint = tuple[int, int, int]
+
+MOODS: tuple[tuple[Paint, Paint, Paint], ...] = (
+    ((38, 52, 110), (255, 168, 96), (255, 214, 150)),
+    ((24, 28, 66), (214, 92, 110), (255, 190, 140)),
+    ((96, 148, 200), (246, 226, 190), (255, 246, 214)),
+    ((20, 44, 70), (116, 170, 176), (236, 240, 214)),
+)
+"""Zenith, horizon and sun, in RGB."""
+
+SHORE = 0.70
+"""Where the water begins, as a part of the height."""
+
+
+def landscape(size: Size, prompt: str) -> str:
+    """A source of one frame: a sun over hills and water. The prompt decides the mood and the skyline.
+
+    Painted with 480 lines, since painting is slow and everything in it is soft.
+    """
+    dice = random.Random(prompt)
+    scale = 480 / min(size.width, size.height)
+    width, height = (round(side * scale / 2) * 2 for side in (size.width, size.height))
+    mood = dice.choice(MOODS)
+    sun = (width / height * dice.uniform(0.3, 0.7), dice.uniform(0.34, 0.46))
+    hills = [
+        _skyline(dice, level, relief) for level, relief in ((0.54, 0.045), (0.60, 0.035), (0.665, 0.022))
+    ]
+    red, green, blue = (_painted(channel, (width, height), mood, sun, hills) for channel in range(3))
+    canvas = f"color=s={width}x{height}:r={RATE},format=gbrp10,trim=end_frame=1"
+    return f"{canvas},geq=r='{red}':g='{green}':b='{blue}'"
+
+
+def _skyline(dice: random.Random, level: float, relief: float) -> str:
+    octaves = ((1.7, 1.0), (4.3, 0.55), (9.1, 0.28), (19.0, 0.13), (41.0, 0.06), (83.0, 0.03))
+    waves = "+".join(
+        f"{relief * height:.4f}*sin({width * dice.uniform(0.8, 1.25):.3f}*ld(0)+{dice.uniform(0, 6.28):.3f})"
+        for width, height in octaves
+    )
+    return f"({level}-({waves}))"
+
+
+def _painted(
+    channel: int,
+    size: tuple[int, int],
+    mood: tuple[Paint, Paint, Paint],
+    sun: tuple[float, float],
+    hills: list[str],
+) -> str:
+    """One colour channel in geq's language. Variables: 0 and 1 are the place in the scene, as parts of
+    the height, 2 the row, 3 whether it is water, 4 the depth below the shore, 5 the distance from
+    the sun, 6 the tone so far, 7 a skyline."""
+    lines = size[1]
+    zenith, horizon, light = (paint[channel] for paint in mood)
+    glow = f"clip(0.75*exp(-4.5*ld(5))+clip((0.055-ld(5))*{lines}/3,0,1),0,1)"
+    ripples = "sin(46/(0.12+ld(4))+5*sin(9*ld(0)))"
+    steps = [
+        f"st(0,X/{lines})",
+        f"st(2,Y/{lines})",
+        f"st(3,gt(ld(2),{SHORE}))",
+        f"st(4,ld(2)-{SHORE})",
+        # water shows the scene upside down, through ripples that grow towards us
+        f"st(1,if(ld(3),{SHORE}-ld(4)*1.15+(0.002+0.02*ld(4))*sin(46/(0.12+ld(4))+3*sin(7*ld(0)))"
+        "*sin(11*ld(0)+90*ld(4)),ld(2)))",
+        "st(0,ld(0)+if(ld(3),0.012*sin(160*ld(4)),0))",
+        f"st(5,hypot(ld(0)-{sun[0]:.3f},ld(1)-{sun[1]:.3f}))",
+        f"st(6,{_mixed(zenith, horizon, 'pow(clip(ld(1)/0.58,0,1),1.6)')})",
+        f"st(6,{_mixed('ld(6)', light, glow)})",
+    ]
+    for skyline, darkness in zip(hills, (0.42, 0.62, 0.84), strict=True):
+        tone = horizon + ((14, 20, 34)[channel] - horizon) * darkness
+        haze = _mixed(f"{tone:.1f}", horizon, "clip(3*(ld(1)-ld(7)),0,0.35)")
+        steps += [
+            f"st(7,{skyline})",
+            f"st(6,{_mixed('ld(6)', haze, f'clip((ld(1)-ld(7))*{lines}/1.6,0,1)')})",
+        ]
+    depth = (0.78, 0.82, 0.88)[channel]
+    sparkle = f"(5+15*exp(-3*abs(ld(0)-{sun[0]:.3f})))*pow(max(0,{ripples}),6)"
+    steps.append(f"st(6,if(ld(3),ld(6)*{depth}+{sparkle},ld(6)))")
+    vignette = "(1-0.22*pow(hypot(X/W-0.5,Y/H-0.5)/0.707,2))"
+    return ";".join([*steps, f"4*clip(ld(6)*{vignette},0,255)"])
+
+
+def _mixed(first: object, second: object, part: str) -> str:
+    return f"({first}+({second}-({first}))*({part}))"
+
+
+# ---------------------------------------------------------------- its sound
+
+
+def ambience(prompt: str, frames: int) -> str:
+    """A chain that makes wind which swells slowly, and now and then a bird: stereo, about -24 LUFS."""
+    dice = random.Random(prompt)
+    length = frames / RATE
+    wind = "anoisesrc=color=brown:amplitude=1:sample_rate={rate}:seed={seed},highpass=f=90,lowpass=f=700"
+    leaves = "anoisesrc=color=pink:amplitude=1:sample_rate={rate}:seed={seed},highpass=f=1500,lowpass=f=6000"
+    swell = "volume='0.62+0.25*sin(2*PI*t/5.3+{phase})+0.13*sin(2*PI*t/2.1+{phase})':eval=frame"
+    chains, names = [], []
+    for side in ("left", "right"):
+        for name, noise, gain in (("wind", wind, 0.9), ("leaves", leaves, 0.05)):
+            chain = noise.format(rate=SAMPLE_RATE, seed=dice.randrange(1 << 30))
+            move = swell.format(phase=f"{dice.uniform(0, 1.2):.2f}")
+            chains.append(f"{chain},{move},volume={gain}[{name}_{side}]")
+            names.append(f"[{name}_{side}]")
+    birds = "|".join(_birds(random.Random(prompt), gain) for gain in ((0.05, 0.02), (0.025, 0.045)))
+    return ";".join(
+        [
+            *chains,
+            f"{names[0]}{names[1]}amix=normalize=0[left]",
+            f"{names[2]}{names[3]}amix=normalize=0[right]",
+            "[left][right]join=channel_layout=stereo[air]",
+            f"aevalsrc='{birds}':c=stereo:s={SAMPLE_RATE},aecho=0.8:0.5:60|110:0.25|0.15[birds]",
+            "[air][birds]amix=normalize=0,atrim=end_sample="
+            f"{samples_for(frames, RATE)},volume=-4.9dB,afade=t=in:d=0.25,afade=t=out:st={float(length) - 0.4:.2f}:d=0.4",
+        ]
+    )
+
+
+def _birds(dice: random.Random, gains: tuple[float, float]) -> str:
+    """Two birds: short falling and rising whistles in groups, each in its own rhythm."""
+    calls = []
+    for gain, pitch, bend, every in zip(gains, (3100, 4300), (900, -1300), (3.7, 5.1), strict=True):
+        start = dice.uniform(0.4, 1.6)
+        for note in range(3):
+            at = f"mod(t-{start + note * dice.uniform(0.16, 0.2):.3f}+{every},{every})"
+            whistle = f"sin(2*PI*({pitch}*{at}+{bend * 4}*{at}*{at}))*pow(sin(PI*{at}/0.11),2)"
+            calls.append(f"{gain}*lt({at},0.11)*{whistle}")
+    return "+".join(calls)
