@@ -120,7 +120,9 @@ def _setting(text: str) -> tuple[str, str]:
 def verify(
     file: Annotated[Path, typer.Argument(help="The file to verify.")],
     original: Annotated[Path | None, typer.Option(help="The original that it was made from.")] = None,
-    anchors: Annotated[list[Path] | None, typer.Option(help="PEM files of roots to trust, besides this project's.")] = None,
+    anchors: Annotated[
+        list[Path] | None, typer.Option(help="PEM files of roots to trust, besides this project's.")
+    ] = None,
     as_json: Json = False,
 ) -> NoReturn:
     """Prove where a file came from. Exit codes: 0 proved, 10 absent, 11 tampered, 12 broken chain,
@@ -139,8 +141,8 @@ def verify(
     if as_json:
         from pipeline.store import converter
 
-        print(json.dumps({"verdict": found.verdict, "codes": list(found.codes), "sentence": found.sentence,
-                          "signer": found.signer, "credentials": converter().unstructure(found.credentials)}))  # fmt: skip
+        told = {"verdict": found.verdict, "codes": found.codes, "sentence": found.sentence, "signer": found.signer}
+        print(json.dumps({**told, "credentials": converter().unstructure(found.credentials)}))
     else:
         print(f"{found.verdict}: {found.sentence}")
         for code in found.codes:

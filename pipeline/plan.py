@@ -8,18 +8,17 @@ its cache key, its place on disk, and how it is found again after a crash.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
-import presets
 from pipeline.recipe import Argument, Delivery, FromFile, FromStep, Given, Recipe, Step
 from stages import delivery as delivering
-from stages.clip import Clip, origins, sources
-from stages.errors import InputError, RecipeError
+from stages.clip import Clip, origins
 from stages.credentials import Credentials
+from stages.errors import InputError, RecipeError
 from stages.sound import Measured, Track
 
 Parts = Mapping[str, str]
@@ -294,7 +293,7 @@ def _delivery_tasks(
     recipe: Recipe, wanted: Delivery, made: Mapping[str, Made], world: World, remarks: list[str]
 ) -> Iterator[Task]:
     of = made[wanted.of] if isinstance(wanted.of, str) else _opened(wanted.of.path, world)
-    options = {key: given.value for key, given in wanted.options.items()}
+    options: dict[str, Any] = {key: given.value for key, given in wanted.options.items()}
     delivery = delivering.planned(of.clip, wanted.preset, **options)
     remarks.extend(f"{wanted.preset}: {note}" for note in delivery.notes)
     sheet = delivering.delivery_preset(wanted.preset)
@@ -367,7 +366,13 @@ def _sound(recipe: Recipe, wanted: Delivery, of: Made, track: Track, values: Par
 
 
 def _task(
-    kind: str, slot: str, steps: Sequence[str], parts: Parts, needs: Sequence[str], work: Work, world: World,
+    kind: str,
+    slot: str,
+    steps: Sequence[str],
+    parts: Parts,
+    needs: Sequence[str],
+    work: Work,
+    world: World,
     promised: bool = False,
 ) -> Task:
     name = f"{kind}-{_digest(parts)}"

@@ -300,7 +300,10 @@ class _Reader:
         for key_node, value in node.value:
             key = str(key_node.value)
             if known is not None and key not in known:
-                self.wrong(key_node, f"{where}.{key}: is not known{nearest(key, known)}; there are {', '.join(known)}")
+                self.wrong(
+                    key_node,
+                    f"{where}.{key}: is not known{nearest(key, known)}; there are {', '.join(known)}",
+                )
             elif key in seen:
                 self.wrong(key_node, f"{where}.{key}: is given twice")
             else:

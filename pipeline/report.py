@@ -14,9 +14,9 @@ from pipeline.recipe import Recipe
 from pipeline.run import SHEET, WAVES, Result
 from pipeline.store import Store
 from stages.clip import printed_seconds
+from stages.credentials import Credentials
 from stages.delivery import Delivered
 from stages.files import attempt
-from stages.credentials import Credentials
 from stages.sound import Measured, SoundReport
 
 STATES = {
@@ -33,7 +33,9 @@ def write_report(recipe: Recipe, store: Store, result: Result) -> Path:
     import jinja2  # noqa: PLC0415 -- heavy
 
     page = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
     ).get_template("report.html.j2")
     target = recipe.deliveries[0].file.parent / f"{recipe.file.stem}.report.html"
     text = page.render(
@@ -84,7 +86,12 @@ def _measured(made: Delivered, note: Note) -> Iterator[dict[str, str]]:
         rows.append(("loudness", f"{made.loudness.loudness:g} LUFS", f"{sheet['loudness']} LUFS", "loudness"))
         rows.append(("true peak", f"{made.loudness.true_peak:g} dBTP", f"{sheet['true_peak']} dBTP", "true_peak"))
     for what, found, wanted, key in rows:
-        yield {"what": what, "found": found, "wanted": wanted, "by": sheet.place(key) if key in sheet.values else ""}
+        yield {
+            "what": what,
+            "found": found,
+            "wanted": wanted,
+            "by": sheet.place(key) if key in sheet.values else "",
+        }
 
 
 def _bytes(limit: int | None) -> str:
@@ -138,13 +145,14 @@ def _original(work: Ingest, note: Note) -> dict[str, Any]:
 def _task(result: Result, name: str) -> dict[str, Any]:
     then = next((task for task in result.first.tasks if task.name == name), result.final[name])
     seconds = result.world.notes[name].seconds
+    done = {"cached": "used again", "encode": "encoded", "copy": "copied", "pay": "bought", "make": "made"}
     return {
         "title": then.title,
         "steps": " > ".join(then.steps),
-        "action": "used again" if then.action == "cached" else {"encode": "encoded", "copy": "copied"}.get(then.action, "made"),
+        "action": done[then.action],
         "reason": then.reason,
         "seconds": f"{seconds:.1f}",
-    }  # fmt: skip
+    }
 
 
 def _data(file: Path) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pipeline.plan import Ingest, Ingested, MakeDelivery, MakeSound, Note, Plan, Task, World, plan
+from pipeline.plan import Ingest, Ingested, MakeDelivery, Note, Plan, Task, World, plan
 from pipeline.recipe import Recipe
 from pipeline.store import Making, Store
 from stages.delivery import Delivered, Shot, finish, make_pictures
@@ -158,7 +158,7 @@ def _ingest(work: Ingest, making: Making, store: Store) -> None:
     if clip.sound:
         waveform(work.file, making.folder / WAVES)
         files.append(WAVES)
-    making.done(tuple(files), Ingested(credentials, clip.sound and measure(clip.sound)))
+    making.done(tuple(files), Ingested(credentials, measure(clip.sound) if clip.sound else None))
 
 
 def _make_deliveries(tasks: Sequence[Task], store: Store, world: World, watch: Watch) -> list[str]:
@@ -187,7 +187,13 @@ def _finish(work: MakeDelivery, shot: Shot, making: Making, store: Store, world:
     film = making.folder / FILM
     report = world.notes[work.sound].result if work.sound else None
     delivered = finish(
-        shot.target, film, work.delivery, signer=signer, anchors=store.anchors, archives=archives, sound=report
+        shot.target,
+        film,
+        work.delivery,
+        signer=signer,
+        anchors=store.anchors,
+        archives=archives,
+        sound=report,
     )
     contact_sheet(film, delivered.frames, making.folder / SHEET)
     making.done((FILM, SHEET, *(extra.name for extra in delivered.sidecars)), delivered)

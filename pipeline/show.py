@@ -30,10 +30,16 @@ def plan_text(plan: Plan) -> str:
         for task in plan.tasks
     ]
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=False)) + "  " + row[3] for row in rows]
+    lines = [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=False)) + "  " + row[3] for row in rows
+    ]
     counts = {word: sum(task.action == word for task in plan.tasks) for word in ("encode", "copy", "make", "cached")}
-    told = ", ".join(f"{count} to {word}" if word != "cached" else f"{count} cached" for word, count in counts.items() if count)
-    return "\n".join([*(line.rstrip() for line in lines), *plan.remarks, "", f"{told or 'nothing to do'}; $0.00 to pay"])
+    told = ", ".join(
+        f"{count} to {word}" if word != "cached" else f"{count} cached" for word, count in counts.items() if count
+    )
+    return "\n".join(
+        [*(line.rstrip() for line in lines), *plan.remarks, "", f"{told or 'nothing to do'}; $0.00 to pay"]
+    )
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
@@ -71,12 +77,19 @@ class Progress:
             from rich.progress import BarColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415 -- likewise
             from rich.progress import Progress as Bars  # noqa: PLC0415 -- likewise
 
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn())
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.percentage:>3.0f} %"),
+                TimeElapsedColumn(),
+            )
             self.bars = Bars(*columns, console=Console(stderr=True))
             self.bars.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.bars:
             self.bars.stop()
 

@@ -15,7 +15,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.plan import FileFacts, Ingested, Note, Task, World
 from pipeline.recipe import Recipe
-from stages.clip import Clip, PictureFacts, SoundFacts
+from stages.clip import PictureFacts, SoundFacts
 from stages.delivery import Delivered
 from stages.errors import InputError
 from stages.ffmpeg import ffmpeg_binary, ffmpeg_version
@@ -219,9 +219,15 @@ class Notes(Mapping[str, Note]):
             loaded = json.loads(text)
             if not all((self.folder / name / file).is_file() for file in loaded["files"]):
                 raise KeyError(name)  # somebody cleared it out
-            result = converter().structure(loaded["result"], RESULTS[name.split("-")[0]])
+            result: Any = converter().structure(loaded["result"], RESULTS[name.split("-")[0]])
             self.read[name] = Note(
-                name, loaded["slot"], loaded["parts"], loaded["files"], result, self.folder / name, loaded["seconds"]
+                name,
+                loaded["slot"],
+                loaded["parts"],
+                loaded["files"],
+                result,
+                self.folder / name,
+                loaded["seconds"],
             )
         return self.read[name]
 

@@ -63,13 +63,11 @@ def read(kind: Kind, name: str) -> Sheet:
     file = FOLDER / kind / f"{name}.yaml"
     if name not in names(kind):
         raise KeyError(name)
-    root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
+    text = file.read_text(encoding="utf-8")
+    root, loaded = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
+    assert root is not None
     lines = {
-        key.value: key.start_mark.line + 1
-        for top, node in root.value
-        if top.value == "values"
-        for key, _ in node.value
+        key.value: key.start_mark.line + 1 for top, node in root.value if top.value == "values" for key, _ in node.value
     }
     values = {
         key: Value(entry["value"], lines[key], str(entry["source"]), str(entry["checked"]))

@@ -1,9 +1,9 @@
 """Afterframe's library: edits, jobs and deliveries, without the runner.
 
-    from stages import open_clip, trim, upscale, deliver
+from stages import open_clip, trim, upscale, deliver
 
-    clip = upscale(trim(open_clip("shot.mp4"), length="6s"), size="1080p")
-    print(deliver(clip, "web", "out/web.mp4").verdict.sentence)
+clip = upscale(trim(open_clip("shot.mp4"), length="6s"), size="1080p")
+print(deliver(clip, "web", "out/web.mp4").verdict.sentence)
 """
 
 from stages.captions import caption

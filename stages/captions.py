@@ -132,7 +132,8 @@ def _read_cue(file: Path, number: int, lines: Sequence[str]) -> Cue:
 def srt(cues: Iterable[Cue]) -> str:
     """The cues as a SubRip file."""
     return "\n".join(
-        f"{n}\n{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}\n{_plain(cue.text)}\n" for n, cue in enumerate(cues, 1)
+        f"{n}\n{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}\n{_plain(cue.text)}\n"
+        for n, cue in enumerate(cues, 1)
     )
 
 
@@ -149,8 +150,8 @@ def _plain(text: str) -> str:
 
 
 def _clock(time: Fraction, point: str) -> str:
-    thousandths = round(time * 1000)
-    return f"{thousandths // 3600000:02}:{thousandths // 60000 % 60:02}:{thousandths // 1000 % 60:02}{point}{thousandths % 1000:03}"
+    whole, thousandths = divmod(round(time * 1000), 1000)
+    return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}{point}{thousandths:03}"
 
 
 # ---------------------------------------------------------------- the ASS that is burnt
@@ -193,8 +194,8 @@ def styled(cues: Sequence[Cue], frame: Size) -> str:
 
 
 def _ass_clock(time: Fraction) -> str:
-    hundredths = round(time * 100)
-    return f"{hundredths // 360000}:{hundredths // 6000 % 60:02}:{hundredths // 100 % 60:02}.{hundredths % 100:02}"
+    whole, hundredths = divmod(round(time * 100), 100)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}.{hundredths:02}"
 
 
 def _ass_text(text: str) -> str:

@@ -6,6 +6,7 @@ A step's explicit value beats the preset's. Nothing touches a file after it is s
 from __future__ import annotations
 
 import logging
+import operator
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,9 +23,7 @@ from stages.clip import (
     Clip,
     Loudness,
     Picture,
-    PictureFacts,
     Size,
-    SoundFacts,
     Source,
     filtered,
     origins,
@@ -34,12 +33,12 @@ from stages.clip import (
     sources,
 )
 from stages.errors import FfmpegError, InputError, ProvenanceError
-from stages.ffmpeg import LOSSLESS, Encoding, Output, Progress, command, damage, run_command
+from stages.ffmpeg import Encoding, Output, Progress, command, damage, run_command
 from stages.files import attempt, copy_whole, project_folder
 from stages.framing import fit, inside
 from stages.media import mp4_layout, probe
 from stages.provenance import Signer, Verdict, sign, signer_from_environment, test_signer, verify
-from stages.sound import Measured, SoundReport, Track, make_sound, measure
+from stages.sound import Measured, SoundReport, Track, make_sound
 from stages.stage import nearest
 
 log = logging.getLogger(__name__)
@@ -135,15 +134,15 @@ def encoding_of(sheet: presets.Sheet) -> Encoding:
 
 def _check_length(clip: Clip, sheet: presets.Sheet) -> None:
     for key, fails, word in (
-        ("length_min", lambda limit: clip.duration < limit, "at least"),
-        ("length_max", lambda limit: clip.duration > limit, "at most"),
+        ("length_min", operator.lt, "at least"),
+        ("length_max", operator.gt, "at most"),
     ):
-        if limit := sheet.get(key):
-            if fails(seconds(limit, Fraction(1))):
-                raise InputError(
-                    f"{sheet.name}: wants {word} {limit} ({sheet.place(key)}),"
-                    f" and the clip is {printed_seconds(clip.duration)} s long"
-                )
+        limit = sheet.get(key)
+        if limit and fails(clip.duration, seconds(limit, Fraction(1))):
+            raise InputError(
+                f"{sheet.name}: wants {word} {limit} ({sheet.place(key)}),"
+                f" and the clip is {printed_seconds(clip.duration)} s long"
+            )
 
 
 def _fitted(clip: Clip, sheet: presets.Sheet, mode: Mode, focus: str) -> tuple[Clip, tuple[str, ...]]:
@@ -171,7 +170,8 @@ def _paced(clip: Clip, sheet: presets.Sheet) -> Clip:
     frames = round(picture.frames * rate / picture.rate)
     stream = filtered("tpad", filtered("fps", picture.stream, fps=rate), stop=2, stop_mode="clone")
     return replace(
-        clip, picture=replace(picture, stream=filtered("trim", stream, end_frame=frames), rate=rate, frames=frames)
+        clip,
+        picture=replace(picture, stream=filtered("trim", stream, end_frame=frames), rate=rate, frames=frames),
     )
 
 
@@ -213,7 +213,12 @@ def make_pictures(shots: Sequence[Shot], on_progress: Progress | None = None) ->
     complained of in the sources (signs of damage). Raises FfmpegError.
     """
     outputs = [
-        Output(shot.delivery.picture, shot.delivery.encoding, shot.sound and shot.sound.absolute(), f"out{index}.mp4")
+        Output(
+            shot.delivery.picture,
+            shot.delivery.encoding,
+            shot.sound and shot.sound.absolute(),
+            f"out{index}.mp4",
+        )
         for index, shot in enumerate(shots)
     ]
     with tempfile.TemporaryDirectory(prefix=".encode-", dir=shots[0].target.parent) as name:
@@ -286,7 +291,7 @@ def finish(
     with attempt(target) as part:
         sign(
             unsigned, part, history=delivery.clip.history, signer=signer, archives=archives or {},
-            anchors=anchors, title=target.name, transcoded=bool(delivery.reason),
+            anchors=anchors, title=delivery.preset, transcoded=bool(delivery.reason),
         )  # fmt: skip
         original = next((o.file for o in origins(delivery.clip.history) if o.relationship == "parentOf"), None)
         original = original if original and original.exists() else None
@@ -337,11 +342,16 @@ def deliver(
     signer = signer or signer_from_environment() or test_signer(project_folder(Path.cwd()) / ".pipeline" / "signer")
     with attempt(file) as part, tempfile.TemporaryDirectory(prefix=".deliver-", dir=file.parent) as name:
         folder = Path(name)
-        report = delivery.track and make_sound(delivery.track, folder / "sound.m4a")
+        report = make_sound(delivery.track, folder / "sound.m4a") if delivery.track else None
         sound = folder / "sound.m4a" if report else None
         make_pictures([Shot(delivery, sound, folder / "unsigned.mp4")], on_progress)
         made = finish(
-            folder / "unsigned.mp4", folder / file.name, delivery, signer=signer, anchors=anchors, sound=report
+            folder / "unsigned.mp4",
+            folder / file.name,
+            delivery,
+            signer=signer,
+            anchors=anchors,
+            sound=report,
         )
         copy_whole(made.file, part)
         beside = tuple(file.with_suffix(extra.suffix) for extra in made.sidecars)
@@ -358,7 +368,8 @@ def render(clip: Clip, target: Path | str, encoding: Encoding = Encoding()) -> N
     if clip.picture is None:
         raise InputError("render: the clip has no picture")
     target, picture = Path(target), clip.picture
-    track = clip.sound and Track(clip.sound, samples_for(picture.frames, picture.rate), edit_lists=encoding.edit_lists)
+    samples = samples_for(picture.frames, picture.rate)
+    track = Track(clip.sound, samples, edit_lists=encoding.edit_lists) if clip.sound else None
     delivery = Delivery("", clip, encoding, track, encoding.refuses(picture))
     with attempt(target) as part, tempfile.TemporaryDirectory(prefix=".render-", dir=target.parent) as name:
         sound = Path(name) / "sound.m4a"
@@ -371,21 +382,24 @@ def render(clip: Clip, target: Path | str, encoding: Encoding = Encoding()) -> N
 
 
 def conform(file: Path, preset: str) -> tuple[str, ...]:
-    """What is off about `file` for `preset`, a sentence each; nothing if all is well. Reads headers and packets."""
+    """What is off about `file` for `preset`, a sentence each; nothing if all is well."""
     sheet = delivery_preset(preset)
     picture, sound = probe(file)
     if picture is None:
         return ("there is no picture",)
     layout = mp4_layout(file)
+    longest = round(seconds(sheet["gop"], picture.rate) * picture.rate)
+    size = file.stat().st_size
+    rate_fits = sheet["rate_min"] <= picture.rate <= sheet["rate_max"]
     rules: list[tuple[bool, str, str]] = [
-        (picture.codec == sheet["codec"], "codec", f"{picture.codec}"),
+        (picture.codec == sheet["codec"], "codec", picture.codec),
         (picture.profile.lower().startswith(str(sheet.get("profile", ""))), "profile", picture.profile),
         (picture.pixel_format == sheet["pixel_format"], "pixel_format", picture.pixel_format),
-        (sheet["rate_min"] <= picture.rate <= sheet["rate_max"], "rate_max", f"{float(picture.rate):g} frames a second"),
-        (picture.keyframes <= round(seconds(sheet["gop"], picture.rate) * picture.rate), "gop", f"{picture.keyframes} frames between key frames"),
-        (layout.edit_lists is False or sheet["edit_lists"] == "allow", "edit_lists", "has edit lists"),
-        (file.stat().st_size <= sheet.get("size_max", 1 << 62), "size_max", f"{file.stat().st_size} bytes"),
-    ]  # fmt: skip
+        (rate_fits, "rate_max", f"{float(picture.rate):g} frames a second"),
+        (picture.keyframes <= longest, "gop", f"{picture.keyframes} frames between key frames"),
+        (not layout.edit_lists or sheet["edit_lists"] == "allow", "edit_lists", "has edit lists"),
+        (size <= sheet.get("size_max", size), "size_max", f"{size} bytes"),
+    ]
     if frame := sheet.get("frame"):
         rules.append((picture.size == Size.parse(frame), "frame", str(picture.size)))
     off = [f"{sheet.place(key)} {key} {sheet.get(key)}: {got}" for fine, key, got in rules if not fine]

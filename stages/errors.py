@@ -100,7 +100,7 @@ class ProvenanceError(AfterframeError):
         return ProvenanceError, (self.message, self.verdict, self.codes)
 
 
-class Later(Exception):  # noqa: N818 -- an answer, not an error
+class Later(Exception):
     """A job's answer «not yet»: call it again after `seconds`; `progress` is 0 to 1 where known."""
 
     def __init__(self, seconds: float, progress: float | None = None) -> None:

@@ -20,7 +20,17 @@ from pathlib import Path
 from typing import IO, Any
 
 from stages.captions import styled
-from stages.clip import BT709, Clip, Colour, Filter, Picture, PictureFacts, Source, SoundFacts, Stream, filtered
+from stages.clip import (
+    BT709,
+    Colour,
+    Filter,
+    Picture,
+    PictureFacts,
+    SoundFacts,
+    Source,
+    Stream,
+    filtered,
+)
 from stages.errors import FfmpegError, InputError
 
 FONTS = Path(__file__).parent / "fonts"
@@ -54,7 +64,10 @@ class Encoding:
         longest = round(self.gop * facts.rate)
         for refused, reason in (
             (facts.codec != wanted, f"codec: {wanted}, not {facts.codec}"),
-            (facts.pixel_format != self.pixel_format, f"pixel_format: {self.pixel_format}, not {facts.pixel_format}"),
+            (
+                facts.pixel_format != self.pixel_format,
+                f"pixel_format: {self.pixel_format}, not {facts.pixel_format}",
+            ),
             (facts.sample_aspect != 1 or facts.rotation != 0, "square, upright pixels"),
             (not facts.constant_rate, "a constant frame rate"),
             (facts.colour not in (BT709, Colour()), "colour: bt709"),
@@ -107,9 +120,7 @@ def lowered(picture: Picture, encoding: Encoding, captions: str = "") -> Stream:
         stream = filtered("ass", stream, filename=captions, fontsdir="fonts")
     stream = filtered("format", stream, pix_fmts=encoding.pixel_format)
     # Tags stand in the graph: as output options they relabel in 5.1 and convert in 9.0.
-    return filtered(
-        "setparams", stream, range="tv", colorspace="bt709", color_primaries="bt709", color_trc="bt709"
-    )
+    return filtered("setparams", stream, range="tv", colorspace="bt709", color_primaries="bt709", color_trc="bt709")
 
 
 def _framed(picture: Picture) -> Stream:
@@ -195,9 +206,7 @@ def _declared(source: Source, facts: PictureFacts) -> Stream:
     if matrix == "bt709" and not full:
         if colour == BT709:
             return source
-        return filtered(
-            "setparams", source, range="tv", colorspace="bt709", color_primaries="bt709", color_trc="bt709"
-        )
+        return filtered("setparams", source, range="tv", colorspace="bt709", color_primaries="bt709", color_trc="bt709")
     return filtered(
         "scale", source,
         in_color_matrix=_swscale_name(matrix), out_color_matrix="bt709",
@@ -323,9 +332,10 @@ def linked_graph(streams: Sequence[Stream]) -> list[Any]:
 
 
 _SOUND_FILTERS = frozenset(
-    "aresample pan aformat atrim asetpts afade adelay apad amix amultiply volume alimiter ebur128 aloop areverse"
-    " acrossfade silencedetect".split()
+    {"acrossfade", "adelay", "afade", "aformat", "alimiter", "amix", "amultiply", "apad", "aresample", "areverse"}
+    | {"asetpts", "atrim", "ebur128", "pan", "silencedetect", "volume"}
 )
+"""What is split with `asplit`."""
 
 
 def _repeated(stream: Any) -> Iterator[Any]:
@@ -459,8 +469,24 @@ def _diagnosis(said: str, code: int) -> str:
 def contact_sheet(file: Path, frames: int, target: Path, columns: int = 6) -> None:
     """A JPEG strip of `columns` frames, evenly spread over the film in `file`."""
     step = max(1, frames // columns)
-    pick = f"select='not(mod(n-{step // 2},{step}))',scale=w=320:h=320:force_original_aspect_ratio=decrease,setsar=1,tile={columns}x1"
-    run_ffmpeg(["-i", str(file), "-an", "-vf", pick, "-frames:v", "1", "-fps_mode", "passthrough", "-q:v", "4", str(target)])
+    small = "scale=w=320:h=320:force_original_aspect_ratio=decrease,setsar=1"
+    pick = f"select='not(mod(n-{step // 2},{step}))',{small},tile={columns}x1"
+    run_ffmpeg(
+        [
+            "-i",
+            str(file),
+            "-an",
+            "-vf",
+            pick,
+            "-frames:v",
+            "1",
+            "-fps_mode",
+            "passthrough",
+            "-q:v",
+            "4",
+            str(target),
+        ]
+    )
 
 
 def waveform(file: Path, target: Path) -> None:
@@ -471,5 +497,12 @@ def waveform(file: Path, target: Path) -> None:
 
 def damage(said: str) -> tuple[str, ...]:
     """What ffmpeg complained of while it decoded: signs of a damaged source, each once."""
-    signs = ("error while decoding", "corrupt", "concealing", "Invalid NAL", "Invalid data found", "missing picture")
+    signs = (
+        "error while decoding",
+        "corrupt",
+        "concealing",
+        "Invalid NAL",
+        "Invalid data found",
+        "missing picture",
+    )
     return tuple(dict.fromkeys(line.split("] ")[-1] for line in said.splitlines() if any(s in line for s in signs)))[:3]

@@ -80,12 +80,11 @@ FICLONE = 0x40049409  # linux/fs.h
 
 def copy_whole(source: Path, target: Path) -> None:
     """Copy `source` to `target`, by reflink where the file system can; never a hard link."""
-    with attempt(target) as part:
-        with source.open("rb") as read, part.open("wb") as write:
-            try:
-                fcntl.ioctl(write.fileno(), FICLONE, read.fileno())
-            except OSError:
-                shutil.copyfileobj(read, write, 1 << 20)
+    with attempt(target) as part, source.open("rb") as read, part.open("wb") as write:
+        try:
+            fcntl.ioctl(write.fileno(), FICLONE, read.fileno())
+        except OSError:
+            shutil.copyfileobj(read, write, 1 << 20)
 
 
 def project_folder(start: Path) -> Path:

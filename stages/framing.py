@@ -105,7 +105,10 @@ def settled(picture: Picture) -> Picture:
     size = Size(_even(w.width), _even(w.height))
     if scaler.canvas == scaler.size:
         return replace(picture, stream=stream, size=size, scaler=None)
-    bars = Size(_even(size.width * scaler.canvas.width / Fraction(scaler.size.width)), _even(size.height * scaler.canvas.height / Fraction(scaler.size.height)))  # fmt: skip
+    bars = Size(
+        _even(Fraction(size.width * scaler.canvas.width, scaler.size.width)),
+        _even(Fraction(size.height * scaler.canvas.height, scaler.size.height)),
+    )
     stream = filtered(
         "pad", stream, w=bars.width, h=bars.height,
         x=(bars.width - size.width) // 4 * 2, y=(bars.height - size.height) // 4 * 2,

@@ -206,12 +206,15 @@ MAGIC = (
 
 def _mime(file: Path) -> str:
     """What kind of file it is, by its first bytes, since names lie; else by its name."""
-    return _sniffed(file) or mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-
-
-def _sniffed(file: Path) -> str:
     with _opened(file) as stream:
-        head = stream.read(16)
+        known = _sniffed(stream)
+    return known or mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+
+
+def _sniffed(stream: BinaryIO) -> str:
+    stream.seek(0)
+    head = stream.read(16)
+    stream.seek(0)
     return next((mime for at, magic, mime in MAGIC if head[at : at + len(magic)] == magic), "")
 
 
@@ -243,7 +246,7 @@ def _read(
     try:
         reader = Reader(mime, stream, manifest_data=store, context=context)
     except C2paError as error:
-        yield _Open(_unread(error, mime, stream))
+        yield _Open(_unread(error, stream))
         return
     with reader:
         report = json.loads(reader.json())
@@ -256,7 +259,7 @@ def _read(
         yield _Open(Reading(report, alone, _anchored(found, alone, anchors)), reader)
 
 
-def _unread(error: Exception, mime: str, stream: BinaryIO) -> Reading:
+def _unread(error: Exception, stream: BinaryIO) -> Reading:
     """What it means that there is nothing to read: no credentials, or damaged ones."""
     from c2pa import C2paError  # noqa: PLC0415 -- heavy: loads 23 MB of native code
 
@@ -267,7 +270,7 @@ def _unread(error: Exception, mime: str, stream: BinaryIO) -> Reading:
     if "must fetch remote manifests" in str(error):
         return Reading({}, {}, failure="manifest.inaccessible")
     # A film that c2pa cannot parse but ffmpeg can has lost nothing if no manifest was in it.
-    damaged = _holds_manifest(stream) or mime not in {known for _, _, known in MAGIC}
+    damaged = _holds_manifest(stream) or not _sniffed(stream)
     return Reading({}, {}, failure=_error_code(error), broken=damaged)
 
 

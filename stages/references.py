@@ -237,7 +237,9 @@ TURNS = {
 
 
 def _orientation(opened: Image.Image) -> int:
-    """1 to 8 as in EXIF; 1, upright, where the tag is missing, broken or carried out already."""
+    """1 to 8 as in EXIF; 1, upright, where the tag is missing or broken."""
+    if opened.format == "TIFF":  # which Pillow turns itself
+        return 1
     try:
         value = opened.getexif().get(ORIENTATION, 1)
     except Exception:  # broken EXIF is common and says nothing about the pixels
@@ -263,12 +265,12 @@ def _decoded(opened: Image.Image, place: Placement) -> _Photo:
         _enough(size.width, place.window.width, place.size.width),
         _enough(size.height, place.window.height, place.size.height),
     )
-    stored = _turned(enough, _orientation(opened))
+    orientation = _orientation(opened)
+    stored = _turned(enough, orientation)
     if opened.format in ("JPEG", "MPO"):
         opened.draft(None, (stored.width, stored.height))  # it is scaled while it is decoded
     opened.load()
-    orientation = _orientation(opened)  # again: a TIFF turns itself when it is loaded
-    image, stored = _eight_bits(opened), _turned(enough, orientation)
+    image = _eight_bits(opened)
     factors = (image.width // stored.width, image.height // stored.height)
     if max(factors) > 1:
         # not image.reduce: on a JPEG 2000 file, that is a number
@@ -364,6 +366,7 @@ def _shown(photo: _Photo, place: Placement) -> Image.Image:
     opaque = opaque.convert("RGB")
     if shown.mode in ("LA", "RGBA"):
         opaque.putalpha(shown.getchannel("A"))
+    opaque.info = {}  # Pillow would write the photo's profile again, beside colours that it no longer describes
     return opaque
 
 

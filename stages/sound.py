@@ -159,6 +159,9 @@ DUCK = "duck"
 """Not ffmpeg's: a bed and a voice, settled before compiling into the bed times an envelope."""
 
 THRESHOLD = "-45dB"
+SHORTEST = 0.02
+"""Seconds: anything shorter is a click, not a voice."""
+
 GAP = 0.25
 """silencedetect finds clean speech to the hundredth of a second with these (facts: audio 5)."""
 
@@ -178,7 +181,11 @@ def settled(stream: Stream, folder: Path) -> Stream:
         path = folder / f"envelope{count}.wav"
         count += 1
         values = envelope(
-            spans, int(options["samples"]), float(options["depth"]), int(options["attack"]), int(options["release"])
+            spans,
+            int(options["samples"]),
+            float(options["depth"]),
+            int(options["attack"]),
+            int(options["release"]),
         )
         write_wav(path, values)
         facts = SoundFacts("pcm_s16le", "", SAMPLE_RATE, 1, "mono", len(values))
@@ -193,20 +200,12 @@ def heard(voice: Stream, folder: Path) -> tuple[tuple[int, int], ...]:
     said = run_command(sound_command(stream, "-", f="null"), folder)
     starts = [float(t) for t in re.findall(r"silence_start: (-?[\d.]+)", said)]
     ends = [float(t) for t in re.findall(r"silence_end: (-?[\d.]+)", said)]
-    edges = [0.0, *(edge for pair in zip(starts, [*ends, *[None] * len(starts)]) for edge in pair if edge is not None)]
-    if len(starts) == len(ends):
-        edges.append(float("inf"))
-    spans = zip(edges[::2], edges[1::2], strict=False)
-    return tuple(
-        (round(max(0.0, a) * SAMPLE_RATE), round(b * SAMPLE_RATE) if b != float("inf") else 1 << 62)
-        for a, b in spans
-        if b - a > 0.02
-    )
+    # The voice is what lies between the end of one silence and the start of the next.
+    spans = zip([0.0, *ends], [*starts, float(1 << 40)], strict=False)
+    return tuple((round(a * SAMPLE_RATE), round(b * SAMPLE_RATE)) for a, b in spans if b - max(a, 0) > SHORTEST)
 
 
-def envelope(
-    spans: Sequence[tuple[int, int]], samples: int, depth: float, attack: int, release: int
-) -> array[int]:
+def envelope(spans: Sequence[tuple[int, int]], samples: int, depth: float, attack: int, release: int) -> array[int]:
     """Gain per sample, full scale 32767: down by `depth` dB over each span, with ramps in decibels outside it."""
     low = 10 ** (-depth / 20)
     gains = array("h", [32767]) * samples
@@ -228,7 +227,9 @@ def envelope(
 def write_wav(path: Path, values: array[int]) -> None:
     """Mono 16-bit samples at 48 kHz as a RIFF file."""
     data = values.tobytes()
-    head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + len(data), b"WAVE", b"fmt ", 16, 1, 1, SAMPLE_RATE, SAMPLE_RATE * 2, 2, 16, b"data", len(data))  # fmt: skip
+    layout = "<4sI4s4sIHHIIHH4sI"
+    shape = (16, 1, 1, SAMPLE_RATE, SAMPLE_RATE * 2, 2, 16)  # PCM, one channel, two bytes a sample
+    head = struct.pack(layout, b"RIFF", 36 + len(data), b"WAVE", b"fmt ", *shape, b"data", len(data))
     path.write_bytes(head + data)
 
 

@@ -17,7 +17,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Concatenate, Literal, ParamSpec, TypeVar
 
-from stages.clip import Action, Clip, History, Size, Unit, parse_switch
+from stages.clip import Action, Clip, Size, Unit, parse_switch
 from stages.errors import InputError
 
 P = ParamSpec("P")

@@ -293,7 +293,7 @@ def _record_findings(label: str, manifest: Json) -> Iterator[Finding]:
         record = record_of(ingredient)
         if not record:
             continue
-        if record.get("state") == "tampered":
+        if record.get("state") == "tampered" and "active_manifest" not in ingredient:
             yield Finding("tampered", "afterframe.origin.tampered", label)
         if record.get("label", "") != ingredient.get("active_manifest", ""):
             yield Finding("broken", "afterframe.origin.swapped", label)

@@ -74,9 +74,7 @@ def camera(prompt: str, size: Size, frames: int) -> str:
     by whole ones, which judders at this pace. The move starts on the whole
     picture, so the reference is the first frame.
     """
-    left, top, right, bottom = next(
-        window for words, window in MOVES.items() if re.search(words, prompt.lower())
-    )
+    left, top, right, bottom = next(window for words, window in MOVES.items() if re.search(words, prompt.lower()))
     twist = 0.02 if re.search(r"orbit|arc|circl", prompt.lower()) else 0.0
     ease = f"st(0,on/{frames});st(0,ld(0)*ld(0)*(3-2*ld(0)));"
     corners = ((left, top - twist), (right, top + twist), (left, bottom + twist), (right, bottom - twist))
@@ -125,9 +123,7 @@ def landscape(size: Size, prompt: str) -> str:
     width, height = (round(side * scale / 2) * 2 for side in (size.width, size.height))
     mood = dice.choice(MOODS)
     sun = (width / height * dice.uniform(0.3, 0.7), dice.uniform(0.34, 0.46))
-    hills = [
-        _skyline(dice, level, relief) for level, relief in ((0.54, 0.045), (0.60, 0.035), (0.665, 0.022))
-    ]
+    hills = [_skyline(dice, level, relief) for level, relief in ((0.54, 0.045), (0.60, 0.035), (0.665, 0.022))]
     red, green, blue = (_painted(channel, (width, height), mood, sun, hills) for channel in range(3))
     canvas = f"color=s={width}x{height}:r={RATE},format=gbrp10,trim=end_frame=1"
     return f"{canvas},geq=r='{red}':g='{green}':b='{blue}'"
@@ -193,7 +189,6 @@ def _mixed(first: object, second: object, part: str) -> str:
 def ambience(prompt: str, frames: int) -> str:
     """A chain that makes wind which swells slowly, and now and then a bird: stereo, about -24 LUFS."""
     dice = random.Random(prompt)
-    length = frames / RATE
     wind = "anoisesrc=color=brown:amplitude=1:sample_rate={rate}:seed={seed},highpass=f=90,lowpass=f=700"
     leaves = "anoisesrc=color=pink:amplitude=1:sample_rate={rate}:seed={seed},highpass=f=1500,lowpass=f=6000"
     swell = "volume='0.62+0.25*sin(2*PI*t/5.3+{phase})+0.13*sin(2*PI*t/2.1+{phase})':eval=frame"
@@ -212,8 +207,8 @@ def ambience(prompt: str, frames: int) -> str:
             f"{names[2]}{names[3]}amix=normalize=0[right]",
             "[left][right]join=channel_layout=stereo[air]",
             f"aevalsrc='{birds}':c=stereo:s={SAMPLE_RATE},aecho=0.8:0.5:60|110:0.25|0.15[birds]",
-            "[air][birds]amix=normalize=0,atrim=end_sample="
-            f"{samples_for(frames, RATE)},volume=-4.9dB,afade=t=in:d=0.25,afade=t=out:st={float(length) - 0.4:.2f}:d=0.4",
+            f"[air][birds]amix=normalize=0,atrim=end_sample={samples_for(frames, RATE)},volume=-4.9dB,"
+            f"afade=t=in:d=0.25,afade=t=out:st={float(frames / RATE) - 0.4:.2f}:d=0.4",
         ]
     )
 
