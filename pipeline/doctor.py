@@ -12,7 +12,7 @@ from pathlib import Path
 from stages.errors import AfterframeError
 from stages.ffmpeg import ffmpeg_binary, ffmpeg_version, run_ffmpeg
 from stages.files import home
-from stages.provenance import check_signer, sdk_version, signer_from_environment
+from stages.provenance import check_signer, read_credentials, sdk_version, signer_from_environment
 
 FILTERS = ("ass", "scale", "ebur128", "alimiter", "amultiply", "silencedetect", "setparams", "tpad", "amix")
 
@@ -51,11 +51,10 @@ def _filters() -> str:
 
 def _c2pa() -> Finding:
     try:
-        import c2pa  # noqa: F401, PLC0415 -- to see that it loads
-
-        return Finding("c2pa", True, f"c2pa-python {sdk_version()}")
-    except ImportError as error:
+        state = read_credentials(Path(__file__)).state
+    except (ImportError, OSError) as error:
         return Finding("c2pa", False, f"c2pa-python cannot be loaded: {error}")
+    return Finding("c2pa", state == "absent", f"c2pa-python {sdk_version()}")
 
 
 def _signer() -> Finding:

@@ -21,7 +21,7 @@ from stages import plugins
 from stages.delivery import planned
 from stages.errors import InputError, RecipeError
 from stages.files import project_folder
-from stages.stage import Parameter, nearest, parameters_of, stage_of
+from stages.stage import Parameter, Stage, nearest, parameters_of, stage_of
 
 TOP = ("version", "name", "inputs", "provenance", "steps", "deliver")
 DELIVERY_OPTIONS = ("mode", "focus", "captions")
@@ -50,6 +50,8 @@ def read_recipe(file: Path, given: Mapping[str, str] | None = None) -> Recipe:
         raise RecipeError([f"{file.name}:{mark.line + 1 if mark else 1}: is not YAML: {error.problem}"]) from None
     except yaml.YAMLError as error:
         raise RecipeError([f"{file.name}:1: is not YAML: {error}"]) from None
+    except RecursionError:
+        raise RecipeError([f"{file.name}:1: is nested too deeply"]) from None
     reader = _Reader(file.absolute(), dict(given or {}))
     recipe = reader.read(root)
     if reader.mistakes:
@@ -65,6 +67,7 @@ class _Reader:
     given: dict[str, str]
     mistakes: list[tuple[int, str]] = field(default_factory=list)
     inputs: dict[str, str] = field(default_factory=dict)
+    missing: set[str] = field(default_factory=set)
     steps: dict[str, Step] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
 
@@ -105,7 +108,10 @@ class _Reader:
                 self.wrong(value, f"inputs.{name}: a name is small letters, digits and _, and starts with a letter")
             text = self.given.get(name, _text(value))
             if text is None:
-                self.wrong(value, f"inputs.{name}: must be given: --set {name}=…")
+                fine = isinstance(value, yaml.ScalarNode)
+                what = f"must be given: --set {name}=…" if fine else "should be a value, not a list or a mapping"
+                self.wrong(value, f"inputs.{name}: {what}")
+                self.missing.add(name)
                 text = ""
             self.inputs[name] = text
 
@@ -140,12 +146,11 @@ class _Reader:
             return
         if name in self.steps:
             self.wrong(node, f"{name}: there is a step of that name already; give this one a name:")
-        arguments, lines = self.arguments(name, stage.parameters, body)
+        arguments, lines = self.arguments(name, stage, body)
         self.steps[name] = Step(name, stage, arguments, _line(node), lines)
 
-    def arguments(
-        self, name: str, parameters: Sequence[Parameter], body: Node
-    ) -> tuple[dict[str, Argument], dict[str, int]]:
+    def arguments(self, name: str, stage: Stage, body: Node) -> tuple[dict[str, Argument], dict[str, int]]:
+        parameters = stage.parameters
         by_name = {parameter.name: parameter for parameter in parameters}
         body = _shorthand(body, parameters)
         arguments: dict[str, Argument] = {}
@@ -158,7 +163,7 @@ class _Reader:
         first = next((p for p in parameters if p.kind == "clip"), None)
         if first and first.name not in lines and first.required and (previous := self.previous()):
             arguments[first.name] = FromStep(previous)
-        for parameter in parameters:
+        for parameter in parameters if stage.kind == "edit" else ():  # a job's may be filled by the plan
             if parameter.required and parameter.name not in arguments and parameter.name not in lines:
                 if parameter is first and self.failed:
                     continue  # the step before it is wrong, and said so
@@ -172,6 +177,8 @@ class _Reader:
         if parameter.kind == "clips":
             items = [self.reference(where, item) for item in self.items(node, where)]
             return tuple(item for item in items if item is not None)
+        if parameter.kind == "words":
+            return self.words(where, node)
         if not isinstance(node, yaml.ScalarNode):
             self.wrong(node, f"{where}: should be {parameter.example}, not a list or a mapping")
             return None
@@ -185,6 +192,12 @@ class _Reader:
         except InputError as error:
             self.wrong(node, f"{where}: {error}")
             return None
+
+    def words(self, where: str, node: Node) -> Given | None:
+        """A list of names, or one name alone."""
+        nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        found = [word for each in nodes if (word := self.substituted(where, each)) is not None]
+        return Given(", ".join(found), tuple(found)) if found else None
 
     def reference(self, where: str, node: Node) -> FromFile | FromStep | None:
         """`$step`, `$input` that names a file, or a file."""
@@ -202,12 +215,13 @@ class _Reader:
 
     def file_argument(self, node: Node, where: str = "provenance.anchors") -> FromFile | None:
         text = self.substituted(where, node)
-        if not text:
+        if text is None:
             return None
         path = Path(text).expanduser()
         path = Path(_normal(self.file.parent / path))
-        if not path.exists():
-            self.wrong(node, f"{where}: {text}: there is no such file")
+        if not text or not path.is_file():
+            what = f"{text}: is a folder, not a file" if path.is_dir() else f"{text}: there is no such file"
+            self.wrong(node, f"{where}: {what if text else 'is empty'}")
             return None
         return FromFile(path)
 
@@ -217,18 +231,23 @@ class _Reader:
         if text is None:
             self.wrong(node, f"{where}: is empty")
             return None
+        unknown: list[str] = []
 
         def value(match: re.Match[str]) -> str:
             if match[0] == "$$":
                 return "$"
             name = match[1]
-            if name in self.inputs:
+            if name in self.inputs and name not in self.missing:
                 return self.inputs[name]
+            unknown.append(name)
+            if name in self.missing:
+                return ""  # said already
             what = "is a step, not a text" if name in self.steps else f"is not an input{self.close(name)}"
             self.wrong(node, f"{where}: ${name} {what}")
             return ""
 
-        return re.sub(r"\$\$|\$([a-z][a-z0-9_]*)", value, text)
+        replaced = re.sub(r"\$\$|\$([a-z][a-z0-9_]*)", value, text)
+        return None if unknown else replaced
 
     def close(self, name: str) -> str:
         return nearest(name, (*self.inputs, *self.steps))
@@ -241,16 +260,16 @@ class _Reader:
         if missing:
             self.wrong(node, f"deliver: {' and '.join(missing)} missing")
             return None
-        preset = self.substituted("deliver.preset", entries["preset"]) or ""
+        preset = self.substituted("deliver.preset", entries["preset"])
         known = presets.names("delivery")
-        if preset not in known:
+        if preset is not None and preset not in known:
             self.wrong(
                 entries["preset"],
                 f"deliver.preset: there is no preset '{preset}'{nearest(preset, known)}; there are {', '.join(known)}",
             )
-        file = self.substituted("deliver.file", entries["file"]) or ""
-        target = Path(_normal(self.project() / file))
-        if target.suffix.lower() != ".mp4":
+        file = self.substituted("deliver.file", entries["file"])
+        target = Path(_normal(self.project() / (file or "")))
+        if file is not None and target.suffix.lower() != ".mp4":
             self.wrong(entries["file"], f"deliver.file: {file}: should end in .mp4")
         of: str | FromFile | None
         if "clip" in entries:
@@ -261,7 +280,7 @@ class _Reader:
             if of is None and not self.failed and not self.mistakes:
                 self.wrong(node, "deliver: there are no steps; name a clip:")
         options = self.delivery_options(entries)
-        if of is None:
+        if of is None or preset is None or file is None:
             return None
         return Delivery(preset, target, of, options, _line(node))
 
@@ -284,9 +303,12 @@ class _Reader:
                     (delivery.line, f"deliver.file: {delivery.file.name} is delivered already at line {line}")
                 )
             taken.setdefault(delivery.file, delivery.line)
-        inputs = {f.path for s in self.steps.values() for f in s.arguments.values() if isinstance(f, FromFile)}
+        read = [delivery.of for delivery in deliveries if isinstance(delivery.of, FromFile)]
+        for argument in (a for step in self.steps.values() for a in step.arguments.values()):
+            read += [f for f in (argument if isinstance(argument, tuple) else (argument,)) if isinstance(f, FromFile)]
+        inputs = {os.path.realpath(file.path) for file in read}
         for delivery in deliveries:
-            if delivery.file in inputs:
+            if os.path.realpath(delivery.file) in inputs:
                 self.mistakes.append((delivery.line, f"deliver.file: {delivery.file.name} is one of the inputs"))
 
     # ------------------------------------------------------------ nodes
@@ -299,13 +321,14 @@ class _Reader:
         seen: set[str] = set()
         for key_node, value in node.value:
             key = str(key_node.value)
+            told = key if where.startswith("a ") else f"{where}.{key}"
             if known is not None and key not in known:
                 self.wrong(
                     key_node,
-                    f"{where}.{key}: is not known{nearest(key, known)}; there are {', '.join(known)}",
+                    f"{told}: is not known{nearest(key, known)}; there are {', '.join(known)}",
                 )
             elif key in seen:
-                self.wrong(key_node, f"{where}.{key}: is given twice")
+                self.wrong(key_node, f"{told}: is given twice")
             else:
                 seen.add(key)
                 yield key, value
@@ -325,7 +348,7 @@ def _shorthand(body: Node, parameters: Sequence[Parameter]) -> Node:
         return body
     pairs: list[tuple[Node, Node]] = []
     first = next((p for p in parameters if p.kind == "value"), None) or next(iter(parameters), None)
-    if first and (body.value or body.style):
+    if first and _text(body) is not None:
         pairs = [(yaml.ScalarNode("", first.name, body.start_mark, body.end_mark), body)]
     return yaml.MappingNode("", pairs, body.start_mark, body.end_mark)
 
@@ -362,10 +385,15 @@ def json_schema() -> dict[str, object]:
             "steps": {
                 "type": "array",
                 "items": {
-                    "type": "object",
-                    "properties": {"name": {"type": "string"}}
-                    | {name: _stage_schema(stage.help, stage.parameters) for name, stage in stages.items()},
-                    "additionalProperties": False,
+                    "anyOf": [
+                        {
+                            "type": "object",
+                            "properties": {"name": {"type": "string"}}
+                            | {name: _stage_schema(stage.help, stage.parameters) for name, stage in stages.items()},
+                            "additionalProperties": False,
+                        },
+                        {"type": "string", "enum": list(stages)},
+                    ],
                 },
             },
             "deliver": {

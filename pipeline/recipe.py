@@ -44,6 +44,12 @@ class Step:
     line: int
     lines: Mapping[str, int]
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The earlier steps whose results it takes."""
+        arguments = (one for a in self.arguments.values() for one in (a if isinstance(a, tuple) else (a,)))
+        return tuple(one.name for one in arguments if isinstance(one, FromStep))
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:

@@ -6,22 +6,25 @@ promises give way to facts, and a run that was killed takes up where it stood.
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
-from pipeline.plan import Ingest, Ingested, MakeDelivery, Note, Plan, Task, World, plan
+from pipeline.plan import Ingest, Ingested, MakeDelivery, Note, Plan, RunJob, Task, World, plan
 from pipeline.recipe import Recipe
 from pipeline.store import Making, Store
+from stages.clip import Clip, Source
 from stages.delivery import Delivered, Shot, finish, make_pictures
-from stages.errors import ProvenanceError
+from stages.errors import FfmpegError, Later, ProvenanceError
 from stages.ffmpeg import contact_sheet, waveform
 from stages.files import copy_whole, sha256
-from stages.media import open_clip
 from stages.provenance import archive_ingredient, signer_from_environment, test_signer
 from stages.sound import make_sound, measure
 
@@ -59,6 +62,17 @@ class Result:
         notes = self.world.notes
         return [(task.work, notes[task.name]) for task in self.final.tasks if isinstance(task.work, MakeDelivery)]
 
+    @property
+    def bought(self) -> list[Task]:
+        """What this run paid for."""
+        made = {task.name for task in self.made}
+        return [task for task in self.first.tasks if task.action == "pay" and task.name in made]
+
+    @property
+    def spent(self) -> Decimal:
+        """US dollars that this run paid."""
+        return sum((task.price or Decimal(0) for task in self.bought), Decimal(0))
+
     def count(self, action: str) -> int:
         """How many tasks were done that way; `cached` counts those that needed nothing."""
         if action == "cached":
@@ -88,26 +102,47 @@ def run(recipe: Recipe, store: Store, watch: Watch = lambda _: None, slots: int 
 def _work_off(recipe: Recipe, store: Store, watch: Watch, result: Result, pool: ThreadPoolExecutor) -> None:
     """Start what is ready, wait for one to end, plan again; until nothing is missing."""
     running: dict[Future[list[str]], tuple[Task, ...]] = {}
+    later: dict[str, float] = {}  # jobs that asked to be called again, and when
+    called: set[str] = set()
     try:
         while True:
+            now = time.monotonic()
             busy = {task.name for tasks in running.values() for task in tasks}
+            busy |= {name for name, when in later.items() if when > now}
             missing = [task for task in result.final.tasks if task.action != "cached"]
             for group in _groups([task for task in missing if task.name not in busy], result.world):
-                watch(Event("started", group))
+                if group[0].name not in called:
+                    watch(Event("started", group))
+                called.add(group[0].name)
                 running[pool.submit(_make, group, store, result.world, watch)] = group
-            if not running:
+            if not running and not later:
                 assert not missing, f"nothing can start, and these are missing: {[task.name for task in missing]}"
                 return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            soonest = min(later.values(), default=None)
+            for future in _ended(running, None if soonest is None else max(0.0, soonest - time.monotonic())):
                 tasks = running.pop(future)
-                result.warnings += future.result()
+                later.pop(tasks[0].name, None)
+                try:
+                    result.warnings += future.result()
+                except Later as again:
+                    later[tasks[0].name] = time.monotonic() + again.seconds
+                    continue
                 result.made += tasks
                 watch(Event("done", tasks, 1.0))
+            later = {name: when for name, when in later.items() if when > time.monotonic() or name in busy}
             result.final = plan(recipe, result.world)
     except BaseException:
         for future in running:
             future.cancel()
         raise
+
+
+def _ended(running: Mapping[Future[list[str]], object], seconds: float | None) -> set[Future[list[str]]]:
+    """Those that have ended, once there is one or `seconds` are over."""
+    if not running:
+        time.sleep(seconds or 0)
+        return set()
+    return wait(running, timeout=seconds, return_when=FIRST_COMPLETED).done
 
 
 def _groups(missing: Sequence[Task], world: World) -> list[tuple[Task, ...]]:
@@ -133,6 +168,8 @@ def _make(tasks: Sequence[Task], store: Store, world: World, watch: Watch) -> li
     with store.making(tasks[0]) as making:
         if isinstance(work, Ingest):
             _ingest(work, making, store)
+        elif isinstance(work, RunJob):
+            _run_job(work, making, watch)
         else:
             report = make_sound(work.track, making.folder / SOUND)
             waveform(making.folder / SOUND, making.folder / WAVES)
@@ -150,15 +187,39 @@ def _ingest(work: Ingest, making: Making, store: Store) -> None:
             "tampered",
             credentials.codes,
         )
-    files = [ARCHIVE]
-    clip = open_clip(work.file)
+    files, clip = [ARCHIVE], work.clip or Clip()
     if clip.picture:
         contact_sheet(work.file, clip.picture.frames, making.folder / SHEET)
         files.append(SHEET)
+    elif work.clip is None:
+        with contextlib.suppress(FfmpegError):  # a photo; what is neither that nor a film has nothing to show
+            contact_sheet(work.file, 1, making.folder / SHEET, columns=1)
+            files.append(SHEET)
     if clip.sound:
         waveform(work.file, making.folder / WAVES)
         files.append(WAVES)
     making.done(tuple(files), Ingested(credentials, measure(clip.sound) if clip.sound else None))
+
+
+def _run_job(work: RunJob, making: Making, watch: Watch) -> None:
+    """Call the job's function with what it can take of what the runner fills in."""
+    takes = inspect.signature(work.stage.function).parameters
+    fills = {
+        "folder": making.folder,
+        "inputs": work.inputs,
+        "on_progress": lambda fraction: watch(Event("progress", (making.task,), fraction)),
+    }
+    given = {key: _as_file(value) if isinstance(value, Clip) else value for key, value in work.arguments.items()}
+    clip = work.stage.function(**given, **{key: value for key, value in fills.items() if key in takes})
+    files = sorted(file.name for file in making.folder.iterdir() if file.is_file())
+    main = next((stream.path.name for stream in clip.streams if isinstance(stream, Source)), "")
+    making.done(tuple(sorted(files, key=lambda name: name != main)), clip)
+
+
+def _as_file(clip: Clip) -> Path | Clip:
+    """The file behind a clip that nothing was done to since a job made it."""
+    stream = next(clip.streams)
+    return stream.path if isinstance(stream, Source) else clip
 
 
 def _make_deliveries(tasks: Sequence[Task], store: Store, world: World, watch: Watch) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from decimal import ROUND_UP, Decimal
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
+ACTIONS = ("pay", "encode", "copy", "make", "cached")
+
 VERBS = {"encode": "encoding", "copy": "copying the picture of", "make": "making", "pay": "buying"}
 
 
@@ -26,20 +29,34 @@ VERBS = {"encode": "encoding", "copy": "copying the picture of", "make": "making
 def plan_text(plan: Plan) -> str:
     """One line a task: what would happen, to what, and why."""
     rows = [
-        (("~" if task.promised else " ") + task.action, task.title, " > ".join(task.steps), task.reason)
+        (("~" if task.promised else " ") + _priced(task), task.title, " > ".join(task.steps), task.reason)
         for task in plan.tasks
     ]
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
     lines = [
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=False)) + "  " + row[3] for row in rows
     ]
-    counts = {word: sum(task.action == word for task in plan.tasks) for word in ("encode", "copy", "make", "cached")}
+    counts = {word: sum(task.action == word for task in plan.tasks) for word in ACTIONS}
     told = ", ".join(
         f"{count} to {word}" if word != "cached" else f"{count} cached" for word, count in counts.items() if count
     )
-    return "\n".join(
-        [*(line.rstrip() for line in lines), *plan.remarks, "", f"{told or 'nothing to do'}; $0.00 to pay"]
-    )
+    price = sum((task.price or Decimal(0) for task in plan.tasks), Decimal(0))
+    told = f"{told or 'nothing to do'}; {_money(price)} to pay{_pretended(plan)}"
+    return "\n".join([*(line.rstrip() for line in lines), *plan.remarks, "", told])
+
+
+def _priced(task: Task) -> str:
+    return f"pay {_money(task.price)}" if task.price else task.action
+
+
+def _money(price: Decimal) -> str:
+    return f"${price.quantize(Decimal('0.01'), ROUND_UP)}"
+
+
+def _pretended(plan: Plan) -> str:
+    """What the simulator sells is priced and not paid."""
+    simulated = any("SIMULATED" in task.parts.get("generate by", "") for task in plan.tasks)
+    return " (SIMULATED: nothing is paid)" if simulated else ""
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
@@ -139,8 +156,9 @@ def summary(recipe: Recipe, result: Result, report: Path) -> str:
         if made.verdict.verdict != "proved":
             lines.append(f"    {made.verdict.sentence}")
     encoded, copied, cached = (result.count(action) for action in ("encode", "copy", "cached"))
-    made_else = result.count("make")
+    made_else = result.count("make") - len(result.bought)
     told = [
+        f"{len(result.bought)} bought" if result.bought else "",
         f"{encoded} encoded" if encoded else "",
         f"{copied} with the picture copied" if copied else "",
         f"{made_else} smaller tasks" if made_else else "",
@@ -149,7 +167,8 @@ def summary(recipe: Recipe, result: Result, report: Path) -> str:
     ]
     lines += [f"warning: {warning}" for warning in dict.fromkeys(result.warnings)]
     lines += list(result.final.remarks)
-    lines.append(f"{', '.join(filter(None, told))}; $0.00 spent; {result.seconds:.1f} s")
+    spent = f"{_money(result.spent)} spent{_pretended(result.final) if result.spent else ''}"
+    lines.append(f"{', '.join(filter(None, told))}; {spent}; {result.seconds:.1f} s")
     lines.append(f"report: {_shown(report, recipe)}")
     return "\n".join(lines)
 
@@ -158,8 +177,8 @@ def summary_json(recipe: Recipe, result: Result, report: Path) -> dict[str, Any]
     """The same for scripts. `encoded` counts lossy picture encodes."""
     return {
         "files": [_file_json(recipe, work, note.result) for work, note in result.deliveries],
-        "bought": 0,
-        "spent": "0.00",
+        "bought": len(result.bought),
+        "spent": f"{result.spent:.2f}",
         "encoded": result.count("encode"),
         "copied": result.count("copy"),
         "cached": result.count("cached"),

@@ -15,19 +15,22 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.plan import FileFacts, Ingested, Note, Task, World
-from pipeline.recipe import Recipe
-from stages.clip import PictureFacts, SoundFacts
+from pipeline.plan import FileFacts, Ingested, Note, Task, World, plan
+from pipeline.recipe import Given, Recipe
+from stages.clip import Action, Clip, PictureFacts, SoundFacts, Source, Word
 from stages.delivery import Delivered
 from stages.errors import InputError
 from stages.ffmpeg import ffmpeg_binary, ffmpeg_version
-from stages.files import attempt, sha256, sync, told
+from stages.files import attempt, home, sha256, sync, told
+from stages.filming import ROOTS, Market, market
+from stages.ledger import open_ledger
 from stages.media import clip_from, probe
 from stages.provenance import sdk_version, signer_from_environment, test_signer
 from stages.sound import SoundReport
@@ -36,14 +39,41 @@ if TYPE_CHECKING:
     from cattrs import Converter
 
 RESULTS: Mapping[str, type] = {"ingest": Ingested, "sound": SoundReport, "delivery": Delivered}
-"""What each kind of task notes; the kind is the first word of its name."""
+"""What each kind of task notes; the kind is the first word of its name, and any other is a job's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A job's clip as it is noted: the file it made or bought, what is in it, and how it came about."""
+
+    file: Path
+    picture: PictureFacts | None
+    sound: SoundFacts | None
+    words: tuple[Word, ...]
+    history: tuple[Action, ...]
+
+    @classmethod
+    def of(cls, clip: Clip) -> Kept:
+        """What to note of a clip that is just the streams of one file."""
+        streams = [stream for stream in clip.streams if isinstance(stream, Source)]
+        (file,) = {stream.path for stream in streams}
+        picture = next((s.facts for s in streams if isinstance(s.facts, PictureFacts)), None)
+        sound = next((s.facts for s in streams if isinstance(s.facts, SoundFacts)), None)
+        return cls(file, picture, sound, clip.sound.words if clip.sound else (), clip.history)
+
+    @property
+    def clip(self) -> Clip:
+        """The clip again."""
+        clip = clip_from(self.file, self.picture, self.sound)
+        return Clip(clip.picture, clip.sound and replace(clip.sound, words=self.words), self.history)
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """The state of one project, in `folder` (its `.pipeline/`)."""
+    """The state of one project, in `folder` (its `.pipeline/`). `simulate`: the simulator films everything."""
 
     folder: Path
+    simulate: bool = False
 
     @property
     def tasks(self) -> Path:
@@ -57,9 +87,10 @@ class Store:
 
     @property
     def anchors(self) -> tuple[Path, ...]:
-        """The roots that runs in this project trusted, and its own test root."""
+        """The roots that runs in this project trusted, the simulator's and its own test root among them."""
         own = self.signer / "test-root.pem"
-        return (*sorted((self.folder / "anchors").glob("*.pem")), *([own] if own.exists() else []))
+        simulated = sorted(self.tasks.glob(f"generate-*/{ROOTS}"))
+        return (*sorted((self.folder / "anchors").glob("*.pem")), *simulated, *([own] if own.exists() else []))
 
     # ------------------------------------------------------------ the lock
 
@@ -88,8 +119,41 @@ class Store:
             self._keep_anchors(recipe)
         facts = self._facts((*recipe.files, *recipe.anchors))
         delivered = {d.file: sha256(d.file) for d in recipe.deliveries if d.file.is_file()}
-        notes = Notes(self.tasks)
-        return World(facts, notes, Latest(self.folder / "slots", notes), self._tools(), self._signer(), delivered)
+        notes = Notes(self)
+        return World(
+            facts,
+            notes,
+            Latest(self.folder / "slots", notes),
+            self._tools(),
+            self._signer(),
+            delivered,
+            self._shop(recipe),
+            self.takes(recipe),
+        )
+
+    def _shop(self, recipe: Recipe) -> Market:
+        """What can be bought; a recipe that buys nothing needs no ledger."""
+        if not any(step.stage.quote for step in recipe.steps):
+            return Market(date.today())
+        return market(open_ledger(), recipe.project, self.simulate)
+
+    # ------------------------------------------------------------ takes
+
+    def takes(self, recipe: Recipe) -> dict[str, int]:
+        """The takes that `--retake` asked for, by step."""
+        return dict(self._kept("takes.json").get(str(recipe.file.name), {}))
+
+    def retake(self, recipe: Recipe, step: str) -> None:
+        """Ask for one more take of a step from now on, unless the one asked for last is yet to be made."""
+        kept = self._kept("takes.json")
+        mine = kept.setdefault(recipe.file.name, {})
+        planned = plan(recipe, self.world(recipe))
+        task = next(task for task in planned.tasks if task.steps == (step,) and task.slot == step)
+        if step not in mine or task.action == "cached":
+            written = next((s.arguments.get("take") for s in recipe.steps if s.name == step), None)
+            first = written.value if isinstance(written, Given) and isinstance(written.value, int) else 1
+            mine[step] = max(mine.get(step, 0), first) + 1
+            self._keep("takes.json", kept)
 
     def _keep_anchors(self, recipe: Recipe) -> None:
         for anchor in recipe.anchors:
@@ -147,13 +211,17 @@ class Store:
 
     # ------------------------------------------------------------ making
 
+    def places(self, task: Path) -> Places:
+        """The folders that noted paths are relative to, so that a project can be moved."""
+        return (("task", task), ("home", home()), ("project", self.folder.parent))
+
     @contextlib.contextmanager
     def making(self, task: Task) -> Iterator[Making]:
         """A fresh folder to make `task` in; it becomes the task's folder if `Making.done` was called."""
         folder = self.folder / "tmp" / f"{task.name}.{os.getpid()}-{secrets.token_hex(4)}"
         with told(folder):
             folder.mkdir(parents=True)
-        making = Making(task, folder)
+        making = Making(task, folder, self.places(folder))
         try:
             yield making
             if making.noted:
@@ -182,6 +250,7 @@ class Making:
 
     task: Task
     folder: Path
+    places: Places = ()
     started: float = 0.0
     noted: bool = False
 
@@ -196,7 +265,7 @@ class Making:
             "parts": dict(self.task.parts),
             "files": {file: sha256(self.folder / file) for file in files},
             "seconds": round(time.monotonic() - self.started, 3),
-            "result": converter().unstructure(result),
+            "result": converter(self.places).unstructure(Kept.of(result) if isinstance(result, Clip) else result),
         }
         with told(self.folder / "note.json"):
             (self.folder / "note.json").write_text(json.dumps(note, indent=1), encoding="utf-8")
@@ -206,8 +275,9 @@ class Making:
 class Notes(Mapping[str, Note]):
     """The finished tasks by name, read when asked for."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.folder = store.tasks
         self.read: dict[str, Note] = {}
 
     def __getitem__(self, name: str) -> Note:
@@ -219,15 +289,14 @@ class Notes(Mapping[str, Note]):
             loaded = json.loads(text)
             if not all((self.folder / name / file).is_file() for file in loaded["files"]):
                 raise KeyError(name)  # somebody cleared it out
-            result: Any = converter().structure(loaded["result"], RESULTS[name.split("-")[0]])
+            kind = RESULTS.get(name.split("-")[0], Kept)
+            result: Any = converter(self.store.places(self.folder / name)).structure(loaded["result"], kind)
+            if isinstance(result, Kept):
+                if not result.file.is_file():
+                    raise KeyError(name)
+                result = result.clip
             self.read[name] = Note(
-                name,
-                loaded["slot"],
-                loaded["parts"],
-                loaded["files"],
-                result,
-                self.folder / name,
-                loaded["seconds"],
+                name, loaded["slot"], loaded["parts"], loaded["files"], result, self.folder / name, loaded["seconds"]
             )
         return self.read[name]
 
@@ -281,14 +350,27 @@ def _examined(file: Path) -> dict[str, Any]:
     }
 
 
+Places = tuple[tuple[str, Path], ...]
+
+
 @cache
-def converter() -> Converter:
-    """Frozen dataclasses to JSON and back: fractions as `24000/1001`, paths as text."""
+def converter(places: Places = ()) -> Converter:
+    """Frozen dataclasses to JSON and back: fractions as `24000/1001`, paths as `home:originals/….mp4`."""
     from cattrs import Converter  # noqa: PLC0415 -- heavy: `--help` needs none of it
+
+    def written(path: Path) -> str:
+        for name, folder in places:
+            if path.is_relative_to(folder):
+                return f"{name}:{path.relative_to(folder)}"
+        return str(path)
+
+    def read(text: str, _: object) -> Path:
+        name, colon, rest = text.partition(":")
+        return dict(places)[name] / rest if colon and name in dict(places) else Path(text)
 
     made = Converter()
     made.register_unstructure_hook(Fraction, str)
     made.register_structure_hook(Fraction, lambda text, _: Fraction(text))
-    made.register_unstructure_hook(Path, str)
-    made.register_structure_hook(Path, lambda text, _: Path(text))
+    made.register_unstructure_hook(Path, written)
+    made.register_structure_hook(Path, read)
     return made

@@ -6,7 +6,7 @@ stands without where it comes from and when that was last looked at.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -33,12 +33,17 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """One preset: what it is for, and its values by name."""
+    """One preset: its values by name (`price.1280x720` where they are nested), and plain `facts`."""
 
     name: str
     file: Path
-    about: str
+    facts: Mapping[str, Any]
     values: Mapping[str, Value]
+
+    @property
+    def about(self) -> str:
+        """What it is for, in a sentence."""
+        return str(self.facts.get("about", ""))
 
     def __getitem__(self, key: str) -> Any:
         return self.values[key].value
@@ -64,16 +69,28 @@ def read(kind: Kind, name: str) -> Sheet:
     if name not in names(kind):
         raise KeyError(name)
     text = file.read_text(encoding="utf-8")
-    root, loaded = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
-    assert root is not None
-    lines = {
-        key.value: key.start_mark.line + 1 for top, node in root.value if top.value == "values" for key, _ in node.value
-    }
-    values = {
-        key: Value(entry["value"], lines[key], str(entry["source"]), str(entry["checked"]))
-        for key, entry in loaded["values"].items()
-    }
-    return Sheet(name, file, loaded["about"], values)
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    assert isinstance(root, yaml.MappingNode)
+    loaded = yaml.safe_load(text)
+    facts = {key: value for key, value in loaded.items() if not isinstance(value, dict)}
+    return Sheet(name, file, facts, dict(_values(root, loaded, "")))
+
+
+def _values(node: yaml.MappingNode, loaded: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Value]]:
+    """The sourced values below a mapping, with their lines."""
+    for key_node, inner in node.value:
+        key, entry = key_node.value, loaded.get(key_node.value, loaded.get(_as_read(key_node.value)))
+        if not isinstance(entry, dict):
+            continue
+        if "value" in entry:
+            line = key_node.start_mark.line + 1
+            yield f"{prefix}{key}", Value(entry["value"], line, str(entry["source"]), str(entry["checked"]))
+        else:
+            yield from _values(inner, entry, "" if key == "values" else f"{prefix}{key}.")
+
+
+def _as_read(key: str) -> Any:
+    return yaml.safe_load(key)
 
 
 def recipe(name: str) -> Path | None:

@@ -23,10 +23,13 @@ from stages.errors import (
     SubmissionUnknown,
 )
 from stages.ffmpeg import Encoding
+from stages.filming import generate
 from stages.framing import fit, upscale
 from stages.media import open_clip
 from stages.provenance import read_credentials, sign, verify
+from stages.references import prepare
 from stages.sound import level, measure, mix_audio, replace_audio, strip_audio
+from stages.speech import speak
 from stages.stage import edit, job
 
 __all__ = [
@@ -53,15 +56,18 @@ __all__ = [
     "deliver",
     "edit",
     "fit",
+    "generate",
     "job",
     "level",
     "measure",
     "mix_audio",
     "open_clip",
+    "prepare",
     "read_credentials",
     "render",
     "replace_audio",
     "sign",
+    "speak",
     "strip_audio",
     "trim",
     "upscale",

@@ -40,7 +40,7 @@ def caption(
     late = next((cue for cue in cues if cue.start >= clip.duration), None)
     if late:
         raise InputError(
-            f"caption: '{late.text.splitlines()[0]}' starts at {float(late.start):g} s,"
+            f"caption: '{(late.text.splitlines() or [''])[0]}' starts at {float(late.start):g} s,"
             f" after the clip's end at {float(clip.duration):g} s"
         )
     return replace(clip, picture=replace(clip.picture, captions=Captions(cues, burn, sidecar)))
@@ -74,6 +74,8 @@ def wrapped(text: str) -> str:
     if not breaks or len(text) > 2 * LINE_LENGTH:
         return _greedy(text)
     middle = min(breaks, key=lambda at: abs(2 * at - len(text)))
+    if max(middle, len(text) - middle - 1) > LINE_LENGTH:
+        return _greedy(text)
     return text[:middle] + "\n" + text[middle + 1 :]
 
 
@@ -146,7 +148,7 @@ def vtt(cues: Iterable[Cue]) -> str:
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"\n\s*\n", "\n", text).replace("-->", "→")
+    return re.sub(r"\n\s*\n", "\n", text.strip()).replace("-->", "→")
 
 
 def _clock(time: Fraction, point: str) -> str:

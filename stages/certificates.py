@@ -334,12 +334,8 @@ def _make_test_signer(root_file: Path, chain_file: Path, key_file: Path) -> None
 
     root_key, between_key, leaf_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
     root = _certificate("Afterframe test root", root_key, "Afterframe test root", root_key, authority=True)
-    between = _certificate(
-        "Afterframe test authority", between_key, "Afterframe test root", root_key, authority=True
-    )
-    leaf = _certificate(
-        "Afterframe test signer", leaf_key, "Afterframe test authority", between_key, authority=False
-    )
+    between = _certificate("Afterframe test authority", between_key, "Afterframe test root", root_key, authority=True)
+    leaf = _certificate("Afterframe test signer", leaf_key, "Afterframe test authority", between_key, authority=False)
 
     private = leaf_key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

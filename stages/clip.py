@@ -116,6 +116,11 @@ class Size:
         """Width over height."""
         return Fraction(self.width, self.height)
 
+    @property
+    def deliverable(self) -> bool:
+        """Whether a delivery can have it: even numbers from 16 to 8192."""
+        return all(16 <= side <= 8192 and side % 2 == 0 for side in (self.width, self.height))
+
     @classmethod
     def parse(cls, text: str) -> Size:
         """`1280x720` as a Size. Raises InputError for anything else, and for odd numbers:
@@ -124,7 +129,7 @@ class Size:
         if not match:
             raise InputError(f"should be a size such as 1280x720, not '{text}'")
         size = cls(int(match[1]), int(match[2]))
-        if size.width % 2 or size.height % 2 or not 16 <= min(size.width, size.height) <= 8192:
+        if not size.deliverable:
             raise InputError(f"should be a size of even numbers from 16 to 8192, not '{text}'")
         return size
 

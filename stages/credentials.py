@@ -173,10 +173,7 @@ def _branch(manifests: Json, label: str, role: str, grade: Grade, seen: set[str]
         str(signature.get("issuer", "")),
         str(signature.get("time", "")),
         source_type_of(manifest),
-        tuple(
-            (str(a.get("action", "")), _agent(a), str(a.get("digitalSourceType", "")))
-            for a in actions_of(manifest)
-        ),
+        tuple((str(a.get("action", "")), _agent(a), str(a.get("digitalSourceType", ""))) for a in actions_of(manifest)),
         role,
         ingredients,
     )

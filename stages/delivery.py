@@ -295,7 +295,7 @@ def finish(
         )  # fmt: skip
         original = next((o.file for o in origins(delivery.clip.history) if o.relationship == "parentOf"), None)
         original = original if original and original.exists() else None
-        verdict = verify(part, original=original, anchors=anchors, signer=signer)
+        verdict = verify(part, original=original, anchors=anchors, signer=signer, history=delivery.clip.history)
         if verdict.verdict in ("absent", "tampered", "broken"):
             raise ProvenanceError(f"{target.name}: {verdict.sentence}", verdict.verdict, verdict.codes)
     picture = delivery.picture

@@ -26,6 +26,7 @@ from stages.clip import (
     Filter,
     Picture,
     PictureFacts,
+    Size,
     SoundFacts,
     Source,
     Stream,
@@ -132,9 +133,9 @@ def _framed(picture: Picture) -> Stream:
     if (width, height) != (picture.size.width, picture.size.height):
         stream = filtered("crop", stream, w=width, h=height, x=left, y=top)
     if scaler.background == "blur" and scaler.size != scaler.canvas:
-        return _on_blur(stream, picture)
+        return on_blur(stream, scaler.size, scaler.canvas)
     if (width, height) != (scaler.size.width, scaler.size.height):
-        stream = _scaled(stream, scaler.size.width, scaler.size.height)
+        stream = scaled(stream, scaler.size)
     if scaler.canvas != scaler.size:
         stream = filtered(
             "pad", stream,
@@ -146,24 +147,22 @@ def _framed(picture: Picture) -> Stream:
     return filtered("setsar", stream, sar=1)
 
 
-def _scaled(stream: Stream, width: int, height: int) -> Filter:
-    return filtered("scale", stream, w=width, h=height, flags="lanczos+accurate_rnd+full_chroma_int")
+def scaled(stream: Stream, size: Size) -> Filter:
+    """The picture resampled to `size`."""
+    return filtered("scale", stream, w=size.width, h=size.height, flags="lanczos+accurate_rnd+full_chroma_int")
 
 
-def _on_blur(stream: Stream, picture: Picture) -> Stream:
-    """The picture in the middle of a blurred, filling copy of itself."""
-    scaler = picture.scaler
-    assert scaler is not None
-    canvas, size = scaler.canvas, scaler.size
+def on_blur(stream: Stream, size: Size, canvas: Size) -> Stream:
+    """The picture at `size`, in the middle of a blurred copy of itself that fills `canvas`."""
     # The copy is blurred at a quarter of its size: the eye cannot tell, and it costs a sixteenth.
     small = filtered(
         "scale", stream, w=canvas.width // 8 * 2, h=canvas.height // 8 * 2,
         force_original_aspect_ratio="increase", force_divisible_by=2,
     )  # fmt: skip
     small = filtered("crop", small, w=canvas.width // 8 * 2, h=canvas.height // 8 * 2)
-    behind = _scaled(filtered("gblur", small, sigma=8), canvas.width, canvas.height)
+    behind = scaled(filtered("gblur", small, sigma=8), canvas)
     behind = filtered("setsar", behind, sar=1)
-    front = filtered("setsar", _scaled(stream, size.width, size.height), sar=1)
+    front = filtered("setsar", scaled(stream, size), sar=1)
     return filtered(
         "overlay", behind, front,
         x=(canvas.width - size.width) // 4 * 2, y=(canvas.height - size.height) // 4 * 2,
@@ -180,7 +179,7 @@ def _head(source: Source) -> Stream:
         return _sound_head(source, source.facts)
     facts, stream = source.facts, _declared(source, source.facts)
     if facts.sample_aspect != 1:
-        stream = filtered("setsar", _scaled(stream, facts.size.width, facts.size.height), sar=1)
+        stream = filtered("setsar", scaled(stream, facts.size), sar=1)
     if not facts.constant_rate:
         # fps before any trim, or frames are miscounted; the clone covers a last frame rounded away.
         stream = filtered("tpad", filtered("fps", stream, fps=facts.rate), stop=2, stop_mode="clone")

@@ -9,7 +9,11 @@ from typing import Annotated, Literal, TypeAlias
 
 from stages.clip import Box, Clip, Picture, Scaler, Size, Unit, filtered
 from stages.errors import InputError
+from stages.ffmpeg import on_blur, scaled
 from stages.stage import edit
+
+ROUNDING = Fraction(1, 50)
+"""Shapes nearer than this are the same: generators and encoders round sides to multiples of 16."""
 
 NAMED_LINES = {"720p": 720, "1080p": 1080, "1440p": 1440, "2160p": 2160, "4k": 2160}
 
@@ -51,7 +55,9 @@ def upscale(clip: Clip, *, size: Target, engine: Literal["lanczos"] = "lanczos")
     """
     picture = _picture(clip, "upscale")
     frame = _target(picture.frame, size)
-    if abs(frame.aspect / picture.frame.aspect - 1) > Fraction(1, 50):
+    if not frame.deliverable:
+        raise InputError(f"upscale: {size} of {picture.frame} is {frame}; it should be of even numbers from 16 to 8192")
+    if abs(frame.aspect / picture.frame.aspect - 1) > ROUNDING:
         raise InputError(f"upscale: {frame} has another shape than the clip's {picture.frame}; use fit for that")
     if frame == picture.frame:
         return clip
@@ -89,26 +95,31 @@ def fit(
 def inside(size: Size, frame: Size) -> Size:
     """The largest size of `size`'s shape that fits into `frame`, in even numbers."""
     scale = min(Fraction(frame.width, size.width), Fraction(frame.height, size.height))
-    return Size(_even(size.width * scale), _even(size.height * scale))
+    return Size(max(2, _even(size.width * scale)), max(2, _even(size.height * scale)))
 
 
 def settled(picture: Picture) -> Picture:
     """The picture ready for another crop: a plain enlargement is dropped (the next one sets the size),
-    a crop or bars are carried out."""
+    a crop, a distortion or bars are carried out."""
     scaler = picture.scaler
     if scaler is None:
         return picture
     if scaler.window == Box.of(picture.size) and scaler.canvas == scaler.size:
-        return replace(picture, scaler=None)
+        if abs(scaler.size.aspect / picture.size.aspect - 1) <= ROUNDING:
+            return replace(picture, scaler=None)
+        stream = filtered("setsar", scaled(picture.stream, scaler.size), sar=1)
+        return replace(picture, stream=stream, size=scaler.size, scaler=None)
     w = scaler.window
     stream = filtered("crop", picture.stream, w=_even(w.width), h=_even(w.height), x=_even(w.x), y=_even(w.y))
     size = Size(_even(w.width), _even(w.height))
     if scaler.canvas == scaler.size:
         return replace(picture, stream=stream, size=size, scaler=None)
-    bars = Size(
-        _even(Fraction(size.width * scaler.canvas.width, scaler.size.width)),
-        _even(Fraction(size.height * scaler.canvas.height, scaler.size.height)),
-    )
+    if size.aspect > scaler.canvas.aspect:
+        bars = Size(size.width, _even(size.width / scaler.canvas.aspect))
+    else:
+        bars = Size(_even(size.height * scaler.canvas.aspect), size.height)
+    if scaler.background == "blur":
+        return replace(picture, stream=on_blur(stream, size, bars), size=bars, scaler=None)
     stream = filtered(
         "pad", stream, w=bars.width, h=bars.height,
         x=(bars.width - size.width) // 4 * 2, y=(bars.height - size.height) // 4 * 2,

@@ -271,7 +271,9 @@ def _send(ledger: Ledger, provider: Provider, request: VideoRequest, row: Purcha
         log.warning("%s; whether it took the request will be seen later", error)
         if row.sends % SENDS == 0:
             raise
-        raise Later(min(2.0**row.sends, 60.0) if provider.idempotent else provider.settle) from None
+        if provider.idempotent:
+            raise Later(min(2.0**row.sends, 60.0)) from None
+        raise Later(provider.settle if provider.can_list else 0.1) from None
     return _accept(ledger, provider, row, job)
 
 

@@ -54,9 +54,7 @@ DESCRIPTIONS: Mapping[str, str] = {
     "interpolate": "Frames added between the frames there are",
 }
 
-NEEDS_NO_SOURCE = frozenset(
-    {"c2pa.placed", "c2pa.resized.proportional", "c2pa.enhanced", "c2pa.edited.metadata"}
-)
+NEEDS_NO_SOURCE = frozenset({"c2pa.placed", "c2pa.resized.proportional", "c2pa.enhanced", "c2pa.edited.metadata"})
 """Actions to which the asset rubrics attach no digital source type."""
 
 
@@ -118,9 +116,7 @@ def _actions(history: History, ids: Mapping[Path, str], ai: frozenset[Path]) -> 
         yield from _edit(action, ids, ai, from_model)
 
 
-def _edits_of_component(
-    history: History, ids: Mapping[Path, str], ai: frozenset[Path]
-) -> Iterator[dict[str, Any]]:
+def _edits_of_component(history: History, ids: Mapping[Path, str], ai: frozenset[Path]) -> Iterator[dict[str, Any]]:
     """What was done to a component before it was laid in."""
     if not history:
         return
@@ -142,9 +138,7 @@ def _edit(
     models = [one.file in ai if one.file else one.ai for one in laid_in]
     for name in _names(action):
         if name == "c2pa.placed" and not placed:
-            name = (
-                "c2pa.edited"  # a placed action must name a component: this is the clip itself, or made here
-            )
+            name = "c2pa.edited"  # a placed action must name a component: this is the clip itself, or made here
         parameters = _parameters(action) | ({"ingredientIds": used} if used else {})
         source = _source_type(name, action, models, from_model)
         yield _action(name, action, parameters) | ({"digitalSourceType": source} if source else {})

@@ -24,6 +24,7 @@ from stages.clip import (
     Sound,
     SoundFacts,
     Source,
+    filtered,
 )
 from stages.errors import InputError
 
@@ -87,10 +88,22 @@ def open_clip(path: Path | str) -> Clip:
 def clip_from(path: Path, picture: PictureFacts | None, sound: SoundFacts | None, promised: bool = False) -> Clip:
     """The clip that a file with these streams holds, or will hold once it is made."""
     return Clip(
-        picture and Picture(Source(path, picture, promised), picture.size, picture.rate, picture.frames),
-        sound and Sound(Source(path, sound, promised), round(Fraction(sound.samples, sound.sample_rate) * SAMPLE_RATE)),
+        Picture(Source(path, picture, promised), picture.size, picture.rate, picture.frames) if picture else None,
+        _sound(Source(path, sound, promised), sound, picture.start if picture else sound.start) if sound else None,
         (Action("open", file=path),),
     )
+
+
+def _sound(source: Source, facts: SoundFacts, origin: Fraction) -> Sound:
+    """The sound on the picture's clock: a stream that starts later is delayed, one that starts earlier is cut."""
+    samples = round(Fraction(facts.samples, facts.sample_rate) * SAMPLE_RATE)
+    late = round((facts.start - origin) * SAMPLE_RATE)
+    if abs(late) < SAMPLE_RATE // 1000:
+        return Sound(source, samples)
+    if late > 0:
+        return Sound(filtered("adelay", source, delays=f"{late}S", all=1), samples + late)
+    cut = filtered("asetpts", filtered("atrim", source, start_sample=-late), expr="PTS-STARTPTS")
+    return Sound(cut, samples + late)
 
 
 def probe(path: Path) -> tuple[PictureFacts | None, SoundFacts | None]:
@@ -109,8 +122,8 @@ def probe(path: Path) -> tuple[PictureFacts | None, SoundFacts | None]:
         if video is None and audio is None:
             raise InputError(f"{path}: holds neither video nor sound")
         packets = _read(container, [s for s in (video, audio) if s])
-        sound = audio and _sound_facts(audio, packets[audio.index])
-        picture = video and _picture_facts(path, container, video, packets[video.index])
+        sound = _sound_facts(audio, packets[audio.index]) if audio else None
+        picture = _picture_facts(path, container, video, packets[video.index]) if video else None
     return picture, sound
 
 

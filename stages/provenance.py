@@ -14,8 +14,9 @@ import json
 import mimetypes
 import mmap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO
 
 from stages.certificates import (
@@ -65,8 +66,8 @@ def read_credentials(file: Path, *, anchors: Sequence[Path] = ()) -> Credentials
     a damaged one is `tampered`. `anchors` are PEM files of trusted roots.
     Raises InputError only if there is no such file, or if an anchor is not PEM.
     """
-    with _opened(file) as stream, _read(_mime(file), stream, anchors) as reading:
-        return credentials_of(reading.facts)
+    with _opened(file) as stream, _read(_mime(file), stream, anchors) as held:
+        return credentials_of(_examined(held, anchors))
 
 
 def archive_ingredient(file: Path, target: Path, *, anchors: Sequence[Path] = ()) -> Credentials:
@@ -88,7 +89,7 @@ def sign(
     *,
     history: History,
     signer: Signer,
-    archives: Mapping[Path, Path] = {},
+    archives: Mapping[Path, Path] = MappingProxyType({}),
     anchors: Sequence[Path] = (),
     title: str | None = None,
     transcoded: bool = True,
@@ -102,13 +103,15 @@ def sign(
     copied. `target` may be `file` itself; it appears whole or not at all.
 
     Raises InputError if an origin is missing, if the container cannot carry
-    credentials or if the signer cannot sign; ProvenanceError if what was signed
-    does not read back intact.
+    credentials, if `file` carries some that are not an origin's (they would be
+    lost) or if the signer cannot sign; ProvenanceError if what was signed does
+    not read back intact.
     """
     made_from = origins(history)
     ids = _ids(made_from)
     trusted = (*anchors, signer.root) if signer.root else tuple(anchors)
     ingredients = [_ingredient(one, ids[one.file], archives, trusted) for one in made_from]
+    _keep_credentials(file, ingredients)
     ai = frozenset(one.origin.file for one in ingredients if one.record["ai"])
     manifest = manifest_of(history, ids, ai, title=title or target.name, transcoded=transcoded)
     manifest["ingredients"] = [one.described for one in ingredients]
@@ -136,12 +139,12 @@ def verify(
     Raises InputError only if a file is missing or an anchor is not PEM.
     """
     trusted = (*anchors, signer.root) if signer and signer.root else tuple(anchors)
-    with _opened(file) as stream, _read(_mime(file), stream, trusted) as reading:
-        facts = reading.facts
-        compared = _compare(reading, original, trusted) if original and facts.report else None
+    with _opened(file) as stream, _read(_mime(file), stream, trusted) as held:
+        reading = _examined(held, trusted)
+        compared = _compare(held, original, trusted) if original and held.report else None
     # Which origins a model made changes source types, never the names of actions.
     actions = action_names(history, _ids(origins(history)), frozenset()) if history else ()
-    return judge(facts, signer=signer, original=compared, actions=actions)
+    return judge(reading, signer=signer, original=compared, actions=actions)
 
 
 # ---------------------------------------------------------------- the library
@@ -221,42 +224,41 @@ def _sniffed(stream: BinaryIO) -> str:
 # ---------------------------------------------------------------- reading
 
 
-@dataclass(frozen=True, slots=True)
-class _Open:
-    """What a reader found, and the reader itself while it is open."""
+NO_READING = Reading({}, {})
 
-    facts: Reading
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A manifest store while its reader is open; without a reader there is none, for the reason in `unread`."""
+
     reader: Any = None
+    report: Mapping[str, Any] = field(default_factory=dict)
+    unread: Reading = NO_READING
 
     def store(self, label: str) -> bytes:
-        """The manifest store of `label` with all that it was made from, byte for byte as it was embedded."""
-        held = io.BytesIO()
-        self.reader.resource_to_stream(label, held)
-        return held.getvalue()
+        """The store of `label` with all that it was made from, byte for byte as it was embedded."""
+        written = io.BytesIO()
+        self.reader.resource_to_stream(label, written)
+        return written.getvalue()
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """What is wrong with the active manifest."""
+        return codes_in(results_of(self.report).get("activeManifest", {}), "failure")
 
 
 @contextlib.contextmanager
-def _read(
-    mime: str, stream: BinaryIO, anchors: Sequence[Path], store: bytes | None = None
-) -> Iterator[_Open]:
+def _read(mime: str, stream: BinaryIO, anchors: Sequence[Path], store: bytes | None = None) -> Iterator[_Held]:
     """Read the credentials in `stream`, or those in `store` over it."""
     from c2pa import C2paError, Reader  # noqa: PLC0415 -- heavy: loads 23 MB of native code
 
-    context = _context(anchors)
     try:
-        reader = Reader(mime, stream, manifest_data=store, context=context)
+        reader = Reader(mime, stream, manifest_data=store, context=_context(anchors))
     except C2paError as error:
-        yield _Open(_unread(error, stream))
+        yield _Held(unread=_unread(error, stream))
         return
     with reader:
-        report = json.loads(reader.json())
-        found = _Open(Reading(report, {}), reader)
-        alone = {
-            label: _read_alone(found, label, context)
-            for label in report["manifests"]
-            if label != report["active_manifest"]
-        }
-        yield _Open(Reading(report, alone, _anchored(found, alone, anchors)), reader)
+        yield _Held(reader, json.loads(reader.json()))
 
 
 def _unread(error: Exception, stream: BinaryIO) -> Reading:
@@ -264,7 +266,7 @@ def _unread(error: Exception, stream: BinaryIO) -> Reading:
     from c2pa import C2paError  # noqa: PLC0415 -- heavy: loads 23 MB of native code
 
     if isinstance(error, C2paError.ManifestNotFound):
-        return Reading({}, {})
+        return NO_READING
     if isinstance(error, C2paError.NotSupported):
         return Reading({}, {}, failure="afterframe.container.unsupported")
     if "must fetch remote manifests" in str(error):
@@ -282,50 +284,56 @@ def _holds_manifest(stream: BinaryIO) -> bool:
         return False
 
 
-def _read_alone(found: _Open, label: str, context: Any) -> dict[str, Any]:
+def _examined(held: _Held, anchors: Sequence[Path]) -> Reading:
+    """The report, and one on each other manifest in the store."""
+    if not held.report:
+        return held.unread
+    active, context = held.report["active_manifest"], _context(anchors)
+    alone = {label: _read_alone(held, label, context) for label in held.report["manifests"] if label != active}
+    return Reading(held.report, alone, _anchored(held, {**alone, active: held.report}, anchors))
+
+
+def _read_alone(held: _Held, label: str, context: Any) -> Mapping[str, Any]:
     """The report on one manifest of a store, from its own bytes, now: what others recorded may be a lie."""
     from c2pa import C2paError, Reader  # noqa: PLC0415 -- heavy: loads 23 MB of native code
 
     try:
-        with Reader(STORE, io.BytesIO(found.store(label)), context=context) as reader:
+        with Reader(STORE, io.BytesIO(held.store(label)), context=context) as reader:
             report: dict[str, Any] = json.loads(reader.json())
     except C2paError as error:
         return {"failure": _error_code(error)}
     return report if report["active_manifest"] == label else {"failure": "afterframe.store.other"}
 
 
-def _anchored(found: _Open, alone: Mapping[str, Any], anchors: Sequence[Path]) -> frozenset[str]:
+def _anchored(held: _Held, reports: Mapping[str, Mapping[str, Any]], anchors: Sequence[Path]) -> frozenset[str]:
     """The labels of expired manifests whose certificates lead to an anchor."""
-    reports = {**alone, found.facts.report["active_manifest"]: found.facts.report}
+
+    def serial(label: str) -> str:
+        return str(held.report["manifests"][label].get("signature_info", {}).get("cert_serial_number", ""))
+
+    def aged(report: Mapping[str, Any]) -> bool:
+        return any(kind_of(one["code"]) == "expired" for one in report.get("validation_status") or ())
+
     return frozenset(
         label
         for label, report in reports.items()
-        if any(kind_of(one["code"]) == "expired" for one in report.get("validation_status") or ())
-        and is_anchored(
-            found.store(label),
-            report["manifests"][label].get("signature_info", {}).get("cert_serial_number", ""),
-            anchors,
-        )
+        if aged(report) and is_anchored(held.store(label), serial(label), anchors)
     )
 
 
-def _compare(reading: _Open, original: Path, anchors: Sequence[Path]) -> Original:
+def _compare(held: _Held, original: Path, anchors: Sequence[Path]) -> Original:
     """What `original` is, and whether the store that the file carries is the one in it."""
-    with _opened(original) as stream, _read(_mime(original), stream, anchors) as found:
-        if not found.facts.report:
+    with _opened(original) as stream, _read(_mime(original), stream, anchors) as own:
+        if not own.report:
             return Original(sha256(original), "")
-        label = found.facts.report["active_manifest"]
-        embedded = found.store(label)
-    report = reading.facts.report
-    chain = (
-        report["active_manifest"],
-        *ancestors(report["manifests"][report["active_manifest"]], report["manifests"]),
-    )
-    if label not in chain:
+        label = own.report["active_manifest"]
+        embedded = own.store(label)
+    manifests, active = held.report["manifests"], held.report["active_manifest"]
+    if label not in (active, *ancestors(manifests[active], manifests)):
         return Original(sha256(original), label)
-    carried = reading.store(label)
+    carried = held.store(label)
     with _opened(original) as stream, _read(_mime(original), stream, anchors, carried) as over:
-        codes = codes_in(results_of(over.facts.report).get("activeManifest", {}), "failure")
+        codes = over.failures if over.report else (over.unread.failure,)
     return Original(sha256(original), label, codes, carried == embedded)
 
 
@@ -356,16 +364,12 @@ def _ids(made_from: Sequence[Origin]) -> dict[Path, str]:
     }
 
 
-def _ingredient(
-    origin: Origin, name: str, archives: Mapping[Path, Path], anchors: Sequence[Path]
-) -> _Ingredient:
+def _ingredient(origin: Origin, name: str, archives: Mapping[Path, Path], anchors: Sequence[Path]) -> _Ingredient:
     """What the archive of an origin holds, or what one made of the file now would."""
     archive = archives.get(origin.file)
     if archive is None:
         if not origin.file.exists():
-            raise InputError(
-                f"{origin.file}: the original is missing, and there is no archive of its credentials"
-            )
+            raise InputError(f"{origin.file}: the original is missing, and there is no archive of its credentials")
         held = io.BytesIO()
         _write_archive(origin.file, read_credentials(origin.file, anchors=anchors), held, anchors)
         return _from_archive(origin, name, io.BytesIO(held.getvalue()), origin.file)
@@ -375,10 +379,9 @@ def _ingredient(
 
 def _from_archive(origin: Origin, name: str, stream: Any, file: Path) -> _Ingredient:
     with _translated(file), _read(STORE, stream, ()) as held:
-        report = held.facts.report
-        if not report or RECORD not in _only_ingredient(report).get("metadata", {}):
+        described = _only_ingredient(held.report) if held.report else {}
+        if RECORD not in described.get("metadata", {}):
             raise InputError(f"{file}: is not an archive of credentials that Afterframe made")
-        described = _only_ingredient(report)
         label = described.get("active_manifest")
         store = (described["manifest_data"]["identifier"], held.store(label)) if label else None
     described |= {"relationship": origin.relationship, "label": name}
@@ -413,6 +416,14 @@ def _write_archive(file: Path, found: Credentials, stream: Any, anchors: Sequenc
 
 
 # ---------------------------------------------------------------- signing
+
+
+def _keep_credentials(file: Path, ingredients: Sequence[_Ingredient]) -> None:
+    """Signing anew drops the credentials that a file has: only those that an ingredient carries may go."""
+    with _opened(file) as stream, _read(_mime(file), stream, ()) as held:
+        label = held.report.get("active_manifest")
+    if label is not None and label not in {one.described.get("active_manifest") for one in ingredients}:
+        raise InputError(f"{file}: carries content credentials already, which signing would drop; open it instead")
 
 
 def _sign(
@@ -451,11 +462,10 @@ def _library_signer(signer: Signer) -> Any:
 
 def _check_signed(part: Path, target: Path, signer: Signer, anchors: Sequence[Path]) -> None:
     """Read what was signed. The signer's own root may be unknown here; anything else is an error."""
-    with _opened(part) as stream, _read(_mime(part), stream, anchors) as reading:
-        report = reading.facts.report
+    with _opened(part) as stream, _read(_mime(part), stream, anchors) as held:
+        report, failures = held.report, held.failures
     if not report:
         raise ProvenanceError(f"{target}: what was signed cannot be read back", "tampered")
-    failures = codes_in(results_of(report).get("activeManifest", {}), "failure")
     wrong = [code for code in failures if code != "signingCredential.untrusted"]
     by = report["manifests"][report["active_manifest"]]["signature_info"]["cert_serial_number"]
     if wrong or by != signer.serial:

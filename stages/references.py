@@ -7,14 +7,17 @@ import re
 import threading
 from dataclasses import dataclass
 from fractions import Fraction
+from importlib.metadata import version
 from io import BytesIO
 from math import ceil
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal, TypeAlias, cast
 
-from stages.clip import Box, Size
+from stages.clip import Action, Box, Clip, PictureFacts, Size
 from stages.errors import InputError
 from stages.files import attempt
+from stages.media import clip_from
+from stages.stage import job
 
 if TYPE_CHECKING:
     from PIL import Image, ImageCms
@@ -104,6 +107,13 @@ class Reference:
     notes: tuple[str, ...] = ()
 
 
+def promise_reference(image: Path, *, size: Size | str, format: Literal["jpeg", "png"] = "png", **_: object) -> Clip:
+    """The picture that `prepare` will make: one frame of exactly `size`."""
+    target = size if isinstance(size, Size) else Size.parse(size)
+    return _clip(Path(_name(format)), target, format, image, (), promised=True)
+
+
+@job(promise_reference)
 def prepare(
     image: Path,
     *,
@@ -113,8 +123,11 @@ def prepare(
     background: str = "black",
     format: Literal["jpeg", "png"] = "png",
     folder: Path,
-) -> Reference:
+) -> Clip:
     """Write `image` as `reference.png` or `reference.jpg` of exactly `size` into `folder`.
+
+    In a recipe `size` and `format` may be left open: then they are what the
+    model wants that films the picture.
 
     Turned upright, in sRGB, 8 bits, without transparency (which shows
     `background`) and without metadata such as the place it was taken.
@@ -128,6 +141,37 @@ def prepare(
     enlarged is noted and logged. Raises InputError, naming the file, for what
     is missing, no image, broken, or larger than PIXEL_LIMIT.
     """
+    made = make_reference(image, size=size, fit=fit, focus=focus, background=background, format=format, folder=folder)
+    window = "+".join(str(round(edge)) for edge in (made.window.x, made.window.y))
+    shown = f"{round(made.window.width)}x{round(made.window.height)}+{window} of {made.source}"
+    said = {"size": str(made.size), "fit": fit, "shows": shown, "note": "; ".join(made.notes)}
+    return _clip(made.file, made.size, format, image, tuple((k, v) for k, v in said.items() if v))
+
+
+def _clip(
+    file: Path, size: Size, format: str, image: Path, said: tuple[tuple[str, str], ...], promised: bool = False
+) -> Clip:
+    facts = PictureFacts(size, size, Fraction(1), 1, "mjpeg" if format == "jpeg" else "png", pixel_format="rgb24")
+    opened = clip_from(file, facts, None, promised)
+    history = (Action("open", file=image), Action("prepare", said, f"Pillow {version('pillow')}"))
+    return Clip(opened.picture, None, history)
+
+
+def _name(format: str) -> str:
+    return "reference.jpg" if format == "jpeg" else "reference.png"
+
+
+def make_reference(
+    image: Path,
+    *,
+    size: Size | str,
+    fit: Fit = "cover",
+    focus: str = "center",
+    background: str = "black",
+    format: Literal["jpeg", "png"] = "png",
+    folder: Path,
+) -> Reference:
+    """What `prepare` does, telling what it did."""
     target = size if isinstance(size, Size) else Size.parse(size)
     point, colour = parse_focus(focus), _colour(background)
     photo = _read(image, target, fit, point)
@@ -136,7 +180,7 @@ def prepare(
     notes = _notes(image.name, photo, target, place)
     for note in notes:
         log.warning("%s", note)
-    file = folder / ("reference.jpg" if format == "jpeg" else "reference.png")
+    file = folder / _name(format)
     with attempt(file) as part:
         drawn.save(part, format, **({"quality": 95, "subsampling": 0} if format == "jpeg" else {}))
     return Reference(file, target, photo.size, place.window, notes)
@@ -145,7 +189,7 @@ def prepare(
 def _notes(name: str, photo: _Photo, target: Size, place: Placement) -> tuple[str, ...]:
     notes = [f"{name} {note}" for note in photo.notes]
     if place.enlargement > WORTH_SAYING:
-        times = f"{float(place.enlargement):.3g}"
+        times = f"{float(place.enlargement):.1f}"
         notes.append(f"{name} is {photo.size}: enlarged {times} times for {target}, it will look soft")
     return tuple(notes)
 
@@ -207,9 +251,7 @@ def _opened(file: IO[bytes]) -> Image.Image:
     width, height = opened.size
     if width * height > PIXEL_LIMIT:
         size = f"{width}x{height}, {width * height / 1e6:.4g} megapixels"
-        raise InputError(
-            f"is {size}: more than the limit of {PIXEL_LIMIT / 1e6:.4g} megapixels (PIXEL_LIMIT)"
-        )
+        raise InputError(f"is {size}: more than the limit of {PIXEL_LIMIT / 1e6:.4g} megapixels (PIXEL_LIMIT)")
     return opened
 
 
@@ -333,9 +375,7 @@ def _to_srgb(image: Image.Image) -> tuple[ImageCms.ImageCmsTransform | None, tup
 # ---------------------------------------------------------------- drawing
 
 
-def _drawn(
-    photo: _Photo, target: Size, fit: Fit, point: tuple[Fraction, Fraction], colour: Rgb
-) -> Image.Image:
+def _drawn(photo: _Photo, target: Size, fit: Fit, point: tuple[Fraction, Fraction], colour: Rgb) -> Image.Image:
     from PIL import Image, ImageFilter  # noqa: PLC0415 -- heavy; loaded when a picture is drawn
 
     place = placement(photo.size, target, fit, point)
@@ -366,7 +406,7 @@ def _shown(photo: _Photo, place: Placement) -> Image.Image:
     opaque = opaque.convert("RGB")
     if shown.mode in ("LA", "RGBA"):
         opaque.putalpha(shown.getchannel("A"))
-    opaque.info = {}  # Pillow would write the photo's profile again, beside colours that it no longer describes
+    opaque.info = {}  # else Pillow writes the photo's profile, which no longer describes these colours
     return opaque
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import wave
-from collections.abc import Mapping
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from typing import Any
 
+from stages import plugins
 from stages.clip import SAMPLE_RATE, Action, Clip, Sound, SoundFacts, Source, Word
 from stages.errors import InputError
 from stages.files import attempt
-from stages.stage import nearest
+from stages.stage import job
 from stages.voices import Speech, SpeechRequest, Voice, share
-from stages.voices.hibari import heart
 
 SOUND, WORDS = "speech.wav", "words.json"
 
@@ -22,9 +22,22 @@ PACE = 17
 """Characters a second at speed 1, to estimate what is not yet spoken; a digit or a sign counts as five, as
 `$9` is two words. On 25 lines of advertising, `heart` came within 26 % of it, on half of them within 9 %."""
 
-VOICES: Mapping[str, Voice] = {"heart": heart}
+
+def promise_speech(text: str, *, voice: str = "heart", language: str = "en", speed: float = 1.0, **_: Any) -> Clip:
+    """The clip that `speak` will make, its length and words estimated from the characters.
+
+    Raises InputError as `speak` does, but before anything is made.
+    """
+    request = SpeechRequest(text, voice, language, float(speed))
+    speaker = voice_named(voice)
+    speaker.check(request)
+    length = _characters(text) / PACE / Fraction(speed)
+    words = share(text.split(), Fraction(0), length)
+    source = Source(Path(SOUND), _facts(SAMPLE_RATE, ceil(length * SAMPLE_RATE)), promised=True)
+    return _clip(source, words, request, f"{speaker.version} {speaker.name}")
 
 
+@job(promise_speech)
 def speak(text: str, *, voice: str = "heart", language: str = "en", speed: float = 1.0, folder: Path) -> Clip:
     """Speak `text` and write `speech.wav` and `words.json` into `folder`.
 
@@ -35,29 +48,11 @@ def speak(text: str, *, voice: str = "heart", language: str = "en", speed: float
     Raises InputError for what the voice cannot speak, naming one that can,
     and ProviderUnavailable if the voice broke down: another try may do.
     """
-    request = SpeechRequest(text, voice, language, speed)
+    request = SpeechRequest(text, voice, language, float(speed))
     speech = voice_named(voice).speak(request)
     _write_sound(speech, folder / SOUND)
     _write_words(request, speech, folder / WORDS)
     return read_speech(folder)
-
-
-def promise_speech(
-    text: str, *, voice: str = "heart", language: str = "en", speed: float = 1.0, **_: Any
-) -> Clip:
-    """The clip that `speak` will make, its length and words estimated from the characters.
-
-    Raises InputError as `speak` does, but before anything is made.
-    """
-    request = SpeechRequest(text, voice, language, speed)
-    speaker = voice_named(voice)
-    speaker.check(request)
-    length = _characters(text) / PACE / Fraction(speed)
-    words = share(text.split(), Fraction(0), length)
-    facts = _facts(SAMPLE_RATE, max(1, round(length * SAMPLE_RATE)))
-    return _clip(
-        Source(Path(SOUND), facts, promised=True), words, request, f"{speaker.version} {speaker.name}"
-    )
 
 
 def read_speech(folder: Path) -> Clip:
@@ -69,18 +64,15 @@ def read_speech(folder: Path) -> Clip:
     except (OSError, ValueError, EOFError, wave.Error) as error:
         raise InputError(f"{folder}: holds no speech ({error})") from None
     rate = said["sample_rate"]
-    words = tuple(
-        Word(w["text"], Fraction(w["start"], rate), Fraction(w["end"], rate)) for w in said["words"]
-    )
+    words = tuple(Word(w["text"], Fraction(w["start"], rate), Fraction(w["end"], rate)) for w in said["words"])
     request = SpeechRequest(said["text"], said["voice"], said["language"], said["speed"])
     return _clip(Source(folder / SOUND, facts), words, request, said["agent"])
 
 
 def voice_named(name: str) -> Voice:
     """The voice called `name`. Raises InputError if there is none."""
-    if name not in VOICES:
-        raise InputError(f"there is no voice '{name}'{nearest(name, VOICES)}; known: {', '.join(VOICES)}")
-    return VOICES[name]
+    voice: Voice = plugins.find("pipeline.voices", name)
+    return voice
 
 
 def _characters(text: str) -> Fraction:
@@ -90,13 +82,8 @@ def _characters(text: str) -> Fraction:
 
 
 def _clip(source: Source, words: tuple[Word, ...], request: SpeechRequest, agent: str) -> Clip:
-    asked = {
-        "text": request.text,
-        "voice": request.voice,
-        "language": request.language,
-        "speed": f"{request.speed:g}",
-    }
-    action = Action("speak", tuple(asked.items()), agent, source.path, ai=True)
+    asked = tuple((name, str(getattr(request, name))) for name in ("text", "voice", "language", "speed"))
+    action = Action("speak", asked, agent, source.path, ai=True)
     assert isinstance(source.facts, SoundFacts)  # both callers made it
     samples = round(Fraction(source.facts.samples * SAMPLE_RATE, source.facts.sample_rate))
     return Clip(sound=Sound(source, samples, words), history=(action,))

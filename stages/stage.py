@@ -9,30 +9,32 @@ from __future__ import annotations
 
 import functools
 import inspect
+import time
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from stages.clip import Action, Clip, Size, Unit, parse_switch
-from stages.errors import InputError
+from stages.errors import InputError, Later
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Promise = Callable[..., Clip]
+Kind = Literal["clip", "clips", "file", "value", "words"]
 
 __all__ = ["Parameter", "Stage", "edit", "job", "nearest", "parameters_of", "stage_of"]
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter of a stage. `kind` is `clip`, `file`, `clips` or `value`."""
+    """One parameter of a stage. `kind` is `clip`, `clips`, `file`, `value` or `words` (a list of names)."""
 
     name: str
-    kind: Literal["clip", "clips", "file", "value"]
+    kind: Kind
     required: bool
     default: object
     parse: Callable[[str], object]
@@ -42,13 +44,19 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What the runner knows of a stage. A job also promises what it will make."""
+    """What the runner knows of a stage.
+
+    A job also promises what it will make. One that buys has a `quote`; one
+    that wants its file in a certain shape `asks` the step that makes it.
+    """
 
     name: str
     kind: Literal["edit", "job"]
     version: int
     function: Callable[..., Any]
     promise: Promise | None = None
+    asks: Callable[..., Mapping[str, str]] | None = None
+    quote: Callable[..., Any] | None = None
 
     @property
     def help(self) -> str:
@@ -58,12 +66,12 @@ class Stage:
     @property
     def parameters(self) -> tuple[Parameter, ...]:
         """Its parameters, read off the signature; those that only the runner fills are left out."""
-        found = parameters_of(self.function)
-        return tuple(p for p in found if p.name not in RUNNER_FILLS) if self.kind == "job" else found
+        return parameters_of(self.function, RUNNER_FILLS if self.kind == "job" else ())
 
 
-RUNNER_FILLS = ("folder", "on_progress")
-"""Parameters of a job that a recipe cannot give: where its files go, whom it tells of progress."""
+RUNNER_FILLS = ("folder", "on_progress", "shop", "key", "inputs")
+"""Parameters of a job that a recipe cannot give: where its files go, whom it tells of progress, what is
+for sale, the key of a purchase, and the clips behind the files it is given."""
 
 
 def edit(
@@ -96,16 +104,33 @@ def edit(
     return decorate
 
 
-def job(promise: Promise, version: int = 1) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def job(
+    promise: Promise,
+    *,
+    asks: Callable[..., Mapping[str, str]] | None = None,
+    quote: Callable[..., Any] | None = None,
+    version: int = 1,
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Make a function that makes files a job.
 
-    `promise` takes the same parameters and returns the clip that the job will
-    make, as its preset describes it, without touching the world.
+    `promise` takes the same parameters, `folder` aside, and returns the clip
+    that the job will make, as its preset describes it, without touching the
+    world. The job itself never waits: it makes its files or raises `Later`.
+    Called as a library function, it is called again until it is done.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        function.__stage__ = Stage(function.__name__, "job", version, function, promise)  # type: ignore[attr-defined]  # functions take attributes
-        return function
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            while True:
+                try:
+                    return function(*args, **kwargs)
+                except Later as later:
+                    time.sleep(later.seconds)
+
+        stage = Stage(function.__name__, "job", version, function, promise, asks, quote)
+        call.__stage__ = stage  # type: ignore[attr-defined]  # functions take attributes
+        return call
 
     return decorate
 
@@ -118,11 +143,11 @@ def stage_of(function: object) -> Stage:
     return found
 
 
-def parameters_of(function: Callable[..., Any]) -> tuple[Parameter, ...]:
-    """The parameters of a function, read off its annotations."""
+def parameters_of(function: Callable[..., Any], without: Sequence[str] = ()) -> tuple[Parameter, ...]:
+    """The parameters of a function, read off its annotations, save those named in `without`."""
     hints = _hints(function)
     given = inspect.signature(function).parameters
-    return tuple(_parameter(name, hints[name], given[name]) for name in given)
+    return tuple(_parameter(name, hints[name], given[name]) for name in given if name not in without)
 
 
 def nearest(word: str, known: typing.Iterable[str]) -> str:
@@ -152,7 +177,7 @@ def _parameter(name: str, hint: Any, given: inspect.Parameter) -> Parameter:
     return Parameter(name, kind, required, default, parse, example, choices)
 
 
-Reader = tuple[Literal["clip", "clips", "file", "value"], Callable[[str], object], str, tuple[str, ...]]
+Reader = tuple[Kind, Callable[[str], object], str, tuple[str, ...]]
 
 
 def _reader(hint: Any) -> Reader:
@@ -171,6 +196,8 @@ def _reader(hint: Any) -> Reader:
         return "value", functools.partial(_one_of, words), " | ".join(words), words
     if typing.get_origin(hint) is tuple and typing.get_args(hint)[0] is Clip:
         return "clips", str, "[$a, $b]", ()
+    if typing.get_origin(hint) is tuple:
+        return "words", str, "[one, another]", ()
     return _PLAIN[hint]
 
 

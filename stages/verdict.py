@@ -134,9 +134,7 @@ def judge(
     tree = _graded(reading.report, findings)
     worst = next((kind for kind in WORST_FIRST if any(one.kind == kind for one in findings)), None)
     outcome: Outcome = worst or "proved"
-    return Verdict(
-        outcome, _sentence(outcome, tree, findings), _codes(findings), _signer_word(tree), tree.parent, tree
-    )
+    return Verdict(outcome, _sentence(outcome, tree, findings), _codes(findings), _signer_word(tree), tree.parent, tree)
 
 
 def _unreadable(reading: Reading) -> Verdict:
@@ -144,9 +142,7 @@ def _unreadable(reading: Reading) -> Verdict:
     if reading.broken:
         sentence = "The file is damaged: its content credentials cannot be read."
         return Verdict("tampered", sentence, credentials.codes, credentials=credentials)
-    return Verdict(
-        "absent", "The file carries no content credentials.", credentials.codes, credentials=credentials
-    )
+    return Verdict("absent", "The file carries no content credentials.", credentials.codes, credentials=credentials)
 
 
 def kind_of(code: str) -> Kind:
@@ -256,9 +252,7 @@ def _is_ours(manifest: Json, signer: Signer | None) -> bool:
     )
 
 
-def _parent_findings(
-    label: str, manifest: Json, manifests: Json, *, ours: bool, demanding: bool
-) -> Iterator[Finding]:
+def _parent_findings(label: str, manifest: Json, manifests: Json, *, ours: bool, demanding: bool) -> Iterator[Finding]:
     parents = [one for one in manifest.get("ingredients", ()) if one.get("relationship") == "parentOf"]
     if len(parents) > 1:
         yield Finding("broken", "manifest.multipleParents", label)
@@ -317,9 +311,7 @@ def _source_findings(label: str, manifest: Json, manifests: Json) -> Iterator[Fi
     """Where what a model made is said to be filmed by a camera."""
     if not _comes_from_ai(manifest, manifests):
         return
-    components = {
-        one.get("label") for one in manifest.get("ingredients", ()) if one.get("relationship") != "parentOf"
-    }
+    components = {one.get("label") for one in manifest.get("ingredients", ()) if one.get("relationship") != "parentOf"}
     for action in actions_of(manifest):
         filmed = action.get("digitalSourceType") in CAPTURE_SOURCES
         if filmed and not components & used_by(action):
@@ -350,9 +342,7 @@ def _original_findings(report: Json, original: Original) -> Iterator[Finding]:
         yield from (Finding("broken", code, active) for code in original.codes if _lasting(code))
         return
     records = [
-        record_of(one)
-        for one in manifests[active].get("ingredients", ())
-        if one.get("relationship") == "parentOf"
+        record_of(one) for one in manifests[active].get("ingredients", ()) if one.get("relationship") == "parentOf"
     ]
     if not any(one.get("state") == "absent" and one.get("sha256") == original.sha256 for one in records):
         yield Finding("broken", "afterframe.original.other", active)
@@ -414,11 +404,7 @@ def _sentence(outcome: Outcome, tree: Credentials, findings: Sequence[Finding]) 
         return f"The file is intact and signed by {who}; {_origin_words(tree)}."
     here = worst.label == tree.label and not worst.code.startswith("afterframe.origin")
     if outcome == "tampered":
-        what = (
-            "The file was changed after it was signed"
-            if here
-            else "A file that it was made from was tampered with"
-        )
+        what = "The file was changed after it was signed" if here else "A file that it was made from was tampered with"
         return f"{what} ({worst.code})."
     if outcome == "broken":
         return f"The chain of credentials is broken: {BROKEN_SENTENCES.get(worst.code, worst.code)}."

@@ -14,7 +14,7 @@ import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from stages.clip import Size
 from stages.errors import InputError, ProviderUnavailable
@@ -134,12 +134,28 @@ def sim(base_url: str = "", *, idempotent: bool = False) -> OpenAI:
     base_url = base_url or os.environ.get("AFTERFRAME_SIM_URL", "")
     if not base_url:
         raise InputError("no simulator: AFTERFRAME_SIM_URL should be what `pipeline simulate` prints")
-    return OpenAI(
-        base_url=base_url,
+    return OpenAI(base_url=base_url, idempotent=idempotent, **sim_account())
+
+
+class Account(TypedDict):
+    """What is the same for every simulator."""
+
+    key_variable: str
+    name: str
+    account: str
+    settle: float
+    poll: float
+    typical: float
+    send_within: float
+    patience: float
+
+
+def sim_account() -> Account:
+    """A simulator takes no key, is fast, and settles within 4.5 s; its port changes, so its account is `sim`."""
+    return Account(
         key_variable="",
         name="sim",
         account="sim",
-        idempotent=idempotent,
         settle=4.5,
         poll=0.25,
         typical=0.5,

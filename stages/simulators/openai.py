@@ -347,7 +347,7 @@ class Desk(BaseHTTPRequestHandler):
         """The path after `/v1`, in parts, and the query."""
         address = urllib.parse.urlsplit(self.path)
         parts = [urllib.parse.unquote(part) for part in address.path.split("/") if part]
-        if len(parts) < 2 or parts[0] != "v1" or parts[1] not in ("videos", "models"):
+        if len(parts) < 2 or parts[0] != "v1" or parts[1] not in ("videos", "models", "sim-root.pem"):
             raise Refusal(404, f"Invalid URL ({self.command} {address.path})")
         return parts[1:], dict(urllib.parse.parse_qsl(address.query))
 
@@ -357,6 +357,9 @@ class Desk(BaseHTTPRequestHandler):
         match parts:
             case ["models"]:
                 return {"object": "list", "data": [{"id": name, "object": "model"} for name in MODELS]}
+            case ["sim-root.pem"]:  # ours alone: so that films can be proved where they are made
+                self._root(studio.folder / "sim-root.pem")
+                return None
             case ["videos"]:
                 return self._list(query)
             case ["videos", job_id]:
@@ -365,6 +368,16 @@ class Desk(BaseHTTPRequestHandler):
                 self._content(studio.job(job_id), query.get("variant", "video"))
                 return None
         raise Refusal(404, f"Invalid URL (GET {self.path})")
+
+    def _root(self, file: Path) -> None:
+        if not file.exists():
+            raise Refusal(404, "Nothing was signed yet.", "not_found")
+        content = file.read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-pem-file")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
 
     def _list(self, query: Mapping[str, str]) -> Mapping[str, Any]:
         limit = query.get("limit", "20")

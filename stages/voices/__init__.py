@@ -163,9 +163,7 @@ def espeak_language(language: str) -> str:
 
 def _language_of(run: str) -> tuple[str, str]:
     scripts = [_script(letter) for letter in run]
-    kana = [
-        script for script in scripts if script in ("HIRAGANA", "KATAKANA")
-    ]  # Japanese has Chinese signs too
+    kana = [script for script in scripts if script in ("HIRAGANA", "KATAKANA")]  # Japanese has Chinese signs too
     return SCRIPTS.get((kana or scripts)[0], ("letters of another script", ""))
 
 

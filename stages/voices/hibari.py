@@ -44,6 +44,9 @@ SLOWEST, FASTEST = 0.5, 2.0
 IDLE = 30.0
 """Seconds after which the child, 190 MB, leaves; the next line starts another."""
 
+PATIENCE = 60.0
+"""Seconds, and one more for every 20 characters, after which a child that has not answered hangs."""
+
 
 # ---------------------------------------------------------------- the parent's half
 
@@ -73,9 +76,7 @@ class Heart:
         check_latin(self, request.text)
         _check_length(request.text)
         if not SLOWEST <= request.speed <= FASTEST:
-            raise InputError(
-                f"voice heart speaks at {SLOWEST:g} to {FASTEST:g} times its pace, not {request.speed:g}"
-            )
+            raise InputError(f"voice heart speaks at {SLOWEST:g} to {FASTEST:g} times its pace, not {request.speed:g}")
         if importlib.util.find_spec("hibari") is None:
             raise InputError("voice heart needs hibari-tts: pip install 'afterframe[local]'")
 
@@ -85,7 +86,7 @@ class Heart:
         Text is spoken sentence by sentence, with a quarter second between
         them. `speed` is coarse: the model rounds each sound to 25 ms.
         Raises InputError as `check` does and for what cannot be pronounced,
-        ProviderUnavailable if the child died or hung.
+        ProviderUnavailable if the child hung, or died twice.
         """
         self.check(request)
         return self._thread.submit(self._ask, request).result()
@@ -97,13 +98,15 @@ class Heart:
             self._child = None
 
     def _ask(self, request: SpeechRequest) -> Speech:
-        child = self._running()
-        with _watched(child, 60 + len(request.text) / 20) as hung:
-            speech = _exchange(child, request)
-        if speech:
-            return speech
-        if child.wait() == 0:  # it had left for idleness just when it was asked
-            return self._ask(request)
+        for _ in range(2):  # between two lines a child may leave for idleness, or be killed for its memory
+            child = self._running()
+            with _watched(child, PATIENCE + len(request.text) / 20) as hung:
+                speech = _exchange(child, request)
+            if speech:
+                return speech
+            child.wait()
+            if hung.is_set():
+                break
         raise _death(child, hung.is_set())
 
     def _running(self) -> subprocess.Popen[bytes]:
@@ -127,9 +130,7 @@ def _check_length(text: str) -> None:
         raise InputError(f"{len(text)} characters are too many for one line: at most {LONGEST_TEXT}")
     longest = max(text.split(), key=len)
     if len(longest) > LONGEST_WORD:
-        raise InputError(
-            f"'{longest[:20]}…' has {len(longest)} characters and no space: at most {LONGEST_WORD}"
-        )
+        raise InputError(f"'{longest[:20]}…' has {len(longest)} characters and no space: at most {LONGEST_WORD}")
 
 
 SERVE = "from stages.voices.hibari import serve; serve()"
@@ -261,6 +262,17 @@ def word_spans(counts: Sequence[int], groups: Sequence[Span | None]) -> list[Spa
     return [(spans[0][0], spans[-1][1]) if spans else None for spans in heard]
 
 
+def trimmed(spans: Sequence[Span | None], start: int, end: int) -> list[Span | None]:
+    """The spans where only samples `start` to `end` are kept.
+
+    The first word takes whatever is heard before it: the model places words
+    after a pause some 40 ms late (median of 32).
+    """
+    kept = [span and (max(span[0], start) - start, min(span[1], end) - start) for span in spans]
+    first = next((at for at, span in enumerate(kept) if span), 0)
+    return [(0, span[1]) if span and at == first else span for at, span in enumerate(kept)]
+
+
 def shared_spans(words: Sequence[str], heard: Sequence[bool], length: int) -> list[Span | None]:
     """The words that are heard, laid over `length` samples by their characters."""
     texts = [word for word, sounds in zip(words, heard, strict=True) if sounds]
@@ -315,7 +327,6 @@ class Engine:
     """hibari, loaded, with the phonemes' durations among its outputs where the model has them."""
 
     tts: Any
-    session: Any
     outputs: tuple[str, ...]
     version: str
 
@@ -324,6 +335,8 @@ class Engine:
         try:
             said = " ".join(self.tts.phonemize(text))
         except Exception as error:  # hibari 0.2.1 fails in many ways, for instance on numbers of 60 digits
+            for word in text.split() if " " in text else ():
+                self.phonemes(word)  # fails as well, and names it
             raise InputError(f"voice heart cannot pronounce '{_excerpt(text)}': {error}") from None
         return "".join(symbol for symbol in said if symbol in self.tts.vocab)
 
@@ -359,8 +372,7 @@ class Engine:
         spans = word_spans(counts, group_spans(said, edges)) if edges else None
         if spans is None:
             return Take(pcm, shared_spans(words, heard, end - start), False)
-        within = [span and (max(span[0], start) - start, min(span[1], end) - start) for span in spans]
-        return Take(pcm, within, True)
+        return Take(pcm, trimmed(spans, start, end), True)
 
     def _wave(self, said: str, speed: float, seed: int) -> tuple[Any, list[int]]:
         """The samples, and where each phoneme begins and ends in them if the model says so."""
@@ -368,7 +380,7 @@ class Engine:
         import numpy as np  # noqa: PLC0415 -- likewise
 
         given = {"ids": np.asarray([self.tts.ids(said)], np.int64), "speed": np.asarray([speed], np.float32)}
-        made = dict(zip(self.outputs, self.session.run(list(self.outputs), given), strict=True))
+        made = dict(zip(self.outputs, self.tts.sess.run(list(self.outputs), given), strict=True))
         wave = hibari.dsp.synth(*(made[name][0] for name in SPECTRUM), np.random.default_rng(seed))
         if DURATIONS not in made:
             return wave, []
@@ -378,22 +390,19 @@ class Engine:
 
 @functools.cache
 def engine() -> Engine:
-    """Load it; about 0.5 s."""
+    """Load it; about half a second, with the pronunciation rules."""
     try:
         import hibari  # noqa: PLC0415 -- in the child alone
-        import onnxruntime  # noqa: PLC0415 -- likewise
     except ImportError as error:
         raise InputError(f"voice heart needs hibari-tts: pip install 'afterframe[local]' ({error})") from None
-    tts = hibari.Hibari(voice="heart", threads=1)  # the one voice in the package; others would be downloaded
-    session, outputs = tts.sess, list(SPECTRUM)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # a missing tensor is answered below
-    with contextlib.suppress(Exception):  # another release of the model: words are then timed by characters
-        model = Path(tts.model_path).read_bytes() + _output(DURATIONS)
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        outputs.append(DURATIONS)
-    return Engine(tts, session, tuple(outputs), hibari.__version__)
+    from hibari.voices import voice_path  # noqa: PLC0415 -- in the child alone
+
+    timed = Path(voice_path("heart")).read_bytes() + _output(DURATIONS)  # the one voice inside the package
+    try:
+        tts = hibari.Hibari(model=timed, threads=1)  # onnxruntime takes bytes for a path
+    except Exception:  # another release of the model: words are then timed by characters
+        return Engine(hibari.Hibari(threads=1), SPECTRUM, hibari.__version__)
+    return Engine(tts, (*SPECTRUM, DURATIONS), hibari.__version__)
 
 
 def _output(name: str) -> bytes:

@@ -8,7 +8,6 @@ how to make each file, and what `verify` must say of it.
 from __future__ import annotations
 
 import functools
-import io
 import json
 import shutil
 import struct
@@ -33,6 +32,7 @@ from stages.manifest import CAPTURE_SOURCES, MODEL_MADE
 
 EMAIL = "1.3.6.1.5.5.7.3.4"
 C2PA_USE = "1.3.6.1.4.1.62558.2.1"
+PAST = datetime.now(UTC) - timedelta(hours=1)
 CAMERA = next(one for one in CAPTURE_SOURCES if one.endswith("digitalCapture"))
 
 
@@ -78,9 +78,8 @@ def certificate(
 
 def _name(parts: tuple[str, str]) -> x509.Name:
     common, organisation = parts
-    return x509.Name(
-        [x509.NameAttribute(NameOID.ORGANIZATION_NAME, organisation), x509.NameAttribute(NameOID.COMMON_NAME, common)]
-    )  # fmt: skip
+    held = ((NameOID.ORGANIZATION_NAME, organisation), (NameOID.COMMON_NAME, common))
+    return x509.Name([x509.NameAttribute(oid, text) for oid, text in held])
 
 
 def pem(thing: x509.Certificate | ec.EllipticCurvePrivateKey) -> bytes:
@@ -117,9 +116,7 @@ def self_signed(folder: Path, common: str, organisation: str) -> provenance.Sign
     return written(folder / "self", certificate(name, own, name, own), own, b"")
 
 
-def written(
-    stem: Path, leaf: x509.Certificate, own: ec.EllipticCurvePrivateKey, above: bytes
-) -> provenance.Signer:
+def written(stem: Path, leaf: x509.Certificate, own: ec.EllipticCurvePrivateKey, above: bytes) -> provenance.Signer:
     chain, private = stem.with_suffix(".pem"), stem.with_suffix(".key")
     chain.write_bytes(pem(leaf) + above)
     private.write_bytes(pem(own))
@@ -154,6 +151,7 @@ def raw_sign(
     anchors: Sequence[Path] = (),
     intent: c2pa.C2paBuilderIntent | None = None,
     uses: Sequence[str] = (EMAIL, C2PA_USE),
+    url: str = "",
 ) -> Path:
     """Sign as any program could, with the library alone."""
     trust = {"trust_config": "".join(f"{use}\n" for use in uses)}
@@ -162,12 +160,13 @@ def raw_sign(
     settings = {"version": 1, "trust": trust, "builder": {"thumbnail": {"enabled": False}}}
     settings["verify"] = {"verify_after_sign": False}
     context = c2pa.Context.from_dict(settings)
-    info = c2pa.C2paSignerInfo(
-        c2pa.C2paSigningAlg.ES256, signer.chain.read_bytes(), signer.key.read_bytes(), None
-    )
+    info = c2pa.C2paSignerInfo(c2pa.C2paSigningAlg.ES256, signer.chain.read_bytes(), signer.key.read_bytes(), None)
     with c2pa.Builder(dict(described), context=context) as builder, c2pa.Signer.from_info(info) as hand:
         if intent is not None:
             builder.set_intent(intent)
+        if url:  # the manifest is elsewhere
+            builder.set_no_embed()
+            builder.set_remote_url(url)
         for file, words in ingredients:
             with file.open("rb") as stream:
                 builder.add_ingredient(json.dumps({"title": file.name, **words}), "video/mp4", stream)
@@ -242,7 +241,6 @@ class Studio:
         self.ours = certificates.test_signer(self.folder / "ours")
         assert self.ours.root
         self.anchors = (self.generator.root, self.pipeline.root, self.ours.root)
-        self.ends = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=3)
         self._prepare_aged()
 
     def new(self, suffix: str = ".mp4") -> Path:
@@ -296,7 +294,7 @@ class Studio:
         """A delivery of `original`, signed by our rules."""
         target = self.new()
         history = self.history(original or self.original)
-        options = {"anchors": self.anchors, "signer": self.ours} | more
+        options: dict[str, Any] = {"anchors": self.anchors, "signer": self.ours} | more
         provenance.sign(self.render, target, history=history, **options)
         return target
 
@@ -311,7 +309,7 @@ class Studio:
         described = manifest(*(actions or (OPENED, TRANSCODED)), generator="Cutter")
         with_words = [(parent, PARENT) for parent in parents]
         signer = signer or self.editor
-        options = {"anchors": self.anchors} | more
+        options: dict[str, Any] = {"anchors": self.anchors} | more
         return raw_sign(self.render, self.new(), signer, described, with_words, **options)
 
     @functools.cached_property
@@ -320,9 +318,9 @@ class Studio:
 
     def _prepare_aged(self) -> None:
         """Certificates that end in a moment, and what was signed and delivered while they lasted."""
-        self.render.exists()  # made before the clock runs
-        self.voice.exists()
-        self.ends = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=3)
+        for made_before_the_clock_runs in (self.original, self.render, self.voice):
+            assert made_before_the_clock_runs.exists()
+        self.ends = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=4)
         ending = self.generator.signer("Sora", end=self.ends)
         forged = self.stranger.signer("Sora", end=self.ends)
         self.aged, self.aged_forgery = self.signed_by(ending), self.signed_by(forged)
@@ -333,9 +331,7 @@ class Studio:
 
     def wait(self) -> None:
         """Until the certificates that end have ended."""
-        while (
-            left := (self.ends - datetime.now(UTC)).total_seconds()
-        ) > -1.1:  # valid through its last second
+        while (left := (self.ends - datetime.now(UTC)).total_seconds()) > -1.1:  # valid through its last second
             time.sleep(max(0.05, left + 1.1))
 
 
@@ -369,9 +365,7 @@ def signed_in_place(s: Studio) -> Path:
     return target
 
 
-def created(
-    s: Studio, history: History = (Action("generate", (("prompt", "a dog"),), "wan-2.2", ai=True),)
-) -> Path:
+def created(s: Studio, history: History = (Action("generate", (("prompt", "a dog"),), "wan-2.2", ai=True),)) -> Path:
     target = s.new()
     provenance.sign(s.film, target, history=history, signer=s.ours)
     return target
@@ -479,9 +473,7 @@ def relabelled(s: Studio) -> Path:
 def edited_intent(s: Studio) -> Path:
     """The library, asked to edit a file that lost its manifest, takes that file for its own parent."""
     described = manifest(TRANSCODED, generator="Cutter")
-    return raw_sign(
-        stripped(s), s.new(), s.editor, described, anchors=s.anchors, intent=c2pa.C2paBuilderIntent.EDIT
-    )
+    return raw_sign(stripped(s), s.new(), s.editor, described, anchors=s.anchors, intent=c2pa.C2paBuilderIntent.EDIT)
 
 
 def swapped_after_ingest(s: Studio) -> Path:
@@ -561,9 +553,7 @@ BAD: dict[str, tuple[str, Maker]] = {
     ),
     "a certificate for another use": (
         "untrusted",
-        lambda s: s.foreign(
-            s.original, signer=s.pipeline.signer("Cutter", uses=("1.2.3.4",)), uses=("1.2.3.4",)
-        ),
+        lambda s: s.foreign(s.original, signer=s.pipeline.signer("Cutter", uses=("1.2.3.4",)), uses=("1.2.3.4",)),
     ),
     "signed by a certificate that ended": ("expired", aged(lambda s: s.aged_final)),
     "a stranger's certificate that ended": ("untrusted", aged(lambda s: s.aged_stranger)),
@@ -572,7 +562,3 @@ BAD: dict[str, tuple[str, Maker]] = {
     "grandparent's certificate ended": ("expired", aged(lambda s: two_hops(s, s.aged))),
     "parent's certificate ended, a stranger's": ("untrusted", aged(lambda s: s.final(s.aged_forgery))),
 }
-
-
-def held(content: bytes) -> io.BytesIO:
-    return io.BytesIO(content)

@@ -17,7 +17,7 @@ from PIL import Image, ImageCms
 from stages import references
 from stages.clip import Box, Size
 from stages.errors import InputError
-from stages.references import Fit, parse_focus, placement, prepare
+from stages.references import Fit, parse_focus, make_reference, placement
 
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 CENTER = (Fraction(1, 2), Fraction(1, 2))
@@ -28,9 +28,7 @@ def corners(size: tuple[int, int] = (400, 300)) -> Image.Image:
     """Quarters in red, green, blue and white, from the top left to the bottom right."""
     image = Image.new("RGB", size)
     width, height = size[0] // 2, size[1] // 2
-    for at, colour in zip(
-        ((0, 0), (width, 0), (0, height), (width, height)), (RED, GREEN, BLUE, WHITE), strict=True
-    ):
+    for at, colour in zip(((0, 0), (width, 0), (0, height), (width, height)), (RED, GREEN, BLUE, WHITE), strict=True):
         image.paste(colour, (*at, at[0] + width, at[1] + height))
     return image
 
@@ -39,7 +37,7 @@ def prepared(
     file: Path, size: str = "160x120", fit: Fit = "cover", focus: str = "center", background: str = "black"
 ) -> Image.Image:
     """What `prepare` wrote, read back."""
-    made = prepare(file, size=size, fit=fit, focus=focus, background=background, folder=file.parent / "made")
+    made = make_reference(file, size=size, fit=fit, focus=focus, background=background, folder=file.parent / "made")
     with Image.open(made.file) as image:
         assert image.mode == "RGB"
         assert f"{image.width}x{image.height}" == size
@@ -171,7 +169,7 @@ def test_a_camera_held_in_any_way_gives_an_upright_picture(
     exif[0x0112] = orientation
     photo = corners(size)
     (photo if turn is None else photo.transpose(turn)).save(file, exif=exif)
-    made = prepare(file, size="160x120", folder=tmp_path)
+    made = make_reference(file, size="160x120", folder=tmp_path)
     assert made.source == Size(*size)
     with Image.open(made.file) as image:
         assert all_near(quarters(image), [RED, GREEN, BLUE, WHITE], within=8)
@@ -189,9 +187,7 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, deep: int, shown: i
 
 
 def test_sixteen_bit_colour_keeps_its_tones(tmp_path: Path) -> None:
-    (tmp_path / "photo.png").write_bytes(
-        png(8, 8, depth=16, rows=struct.pack(">HHH", 0x8080, 0x4040, 0xFFFF) * 8)
-    )
+    (tmp_path / "photo.png").write_bytes(png(8, 8, depth=16, rows=struct.pack(">HHH", 0x8080, 0x4040, 0xFFFF) * 8))
     assert pixel(prepared(tmp_path / "photo.png", "16x16"), 8, 8) == (0x80, 0x40, 0xFF)
 
 
@@ -242,22 +238,19 @@ def test_srgb_stays_as_it_is(tmp_path: Path) -> None:
 
 
 def test_lab_becomes_rgb(tmp_path: Path) -> None:
-    to_lab = ImageCms.buildTransform(
-        ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB"
-    )
+    to_lab = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
     lab = ImageCms.applyTransform(corners(), to_lab)
     assert lab
     lab.save(tmp_path / "photo.tif")
-    assert all_near(quarters(prepared(tmp_path / "photo.tif")), [RED, GREEN, BLUE, WHITE], within=6)
+    # eight bits of Lab are coarse at the corners of sRGB
+    assert all_near(quarters(prepared(tmp_path / "photo.tif")), [RED, GREEN, BLUE, WHITE], within=24)
 
 
 @pytest.mark.parametrize("space", ["XYZ", "LAB"])
-def test_a_profile_for_other_pixels_is_passed_over_and_said(
-    tmp_path: Path, space: Literal["XYZ", "LAB"]
-) -> None:
+def test_a_profile_for_other_pixels_is_passed_over_and_said(tmp_path: Path, space: Literal["XYZ", "LAB"]) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile(space)).tobytes()
     corners().save(tmp_path / "photo.png", icc_profile=profile)
-    made = prepare(tmp_path / "photo.png", size="160x120", folder=tmp_path)
+    made = make_reference(tmp_path / "photo.png", size="160x120", folder=tmp_path)
     assert "read without it" in "".join(made.notes)
     with Image.open(made.file) as image:
         assert all_near(quarters(image), [RED, GREEN, BLUE, WHITE])
@@ -265,27 +258,25 @@ def test_a_profile_for_other_pixels_is_passed_over_and_said(
 
 def test_a_broken_profile_is_passed_over_and_said(tmp_path: Path) -> None:
     corners().save(tmp_path / "photo.png", icc_profile=b"not a profile" * 20)
-    made = prepare(tmp_path / "photo.png", size="160x120", folder=tmp_path)
+    made = make_reference(tmp_path / "photo.png", size="160x120", folder=tmp_path)
     assert made.notes == ("photo.png has a broken colour profile: read without it",)
 
 
 def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue", "lime")]
     frames[0].save(tmp_path / "photo.gif", save_all=True, append_images=frames[1:])
-    made = prepare(tmp_path / "photo.gif", size="40x30", folder=tmp_path)
+    made = make_reference(tmp_path / "photo.gif", size="40x30", folder=tmp_path)
     assert made.notes == ("photo.gif has 3 frames: the first one is used",)
     with Image.open(made.file) as image:
         assert near(pixel(image, 20, 15), RED)
 
 
-def test_a_tiny_picture_is_enlarged_and_the_user_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_tiny_picture_is_enlarged_and_the_user_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     Image.new("RGB", (1, 1), "red").save(tmp_path / "photo.png")
     with caplog.at_level(logging.WARNING):
         image = prepared(tmp_path / "photo.png", "1280x720")
     assert pixel(image, 0, 0) == pixel(image, 1279, 719) == RED
-    assert "photo.png is 1x1: enlarged 1.28e+03 times for 1280x720" in caplog.text
+    assert "photo.png is 1x1: enlarged 1280.0 times for 1280x720" in caplog.text
 
 
 @pytest.mark.parametrize("size", [(1, 3000), (3000, 1)])
@@ -298,7 +289,7 @@ def test_a_line_of_pixels_is_a_picture_too(tmp_path: Path, size: tuple[int, int]
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
 def test_a_large_picture_is_cropped_where_it_should_be(tmp_path: Path, suffix: str) -> None:
     corners((4000, 3000)).save(tmp_path / f"photo.{suffix}")
-    made = prepare(tmp_path / f"photo.{suffix}", size="160x120", folder=tmp_path)
+    made = make_reference(tmp_path / f"photo.{suffix}", size="160x120", folder=tmp_path)
     assert (made.source, made.window) == (Size(4000, 3000), Box.of(Size(4000, 3000)))
     with Image.open(made.file) as image:
         assert near(pixel(image, 78, 58), RED, within=8)  # a pixel and a half from where the four meet
@@ -307,7 +298,7 @@ def test_a_large_picture_is_cropped_where_it_should_be(tmp_path: Path, suffix: s
 
 def test_jpeg_is_written_where_a_model_wants_it(tmp_path: Path) -> None:
     corners().save(tmp_path / "photo.png")
-    made = prepare(tmp_path / "photo.png", size=Size(160, 120), format="jpeg", folder=tmp_path / "made")
+    made = make_reference(tmp_path / "photo.png", size=Size(160, 120), format="jpeg", folder=tmp_path / "made")
     with Image.open(made.file) as image:
         assert (made.file.name, image.format, image.size) == ("reference.jpg", "JPEG", (160, 120))
     assert [file.name for file in (tmp_path / "made").iterdir()] == ["reference.jpg"]
@@ -324,8 +315,8 @@ def test_where_it_was_taken_is_not_passed_on(tmp_path: Path) -> None:
 
 def test_the_same_photo_gives_the_same_bytes(tmp_path: Path) -> None:
     corners().save(tmp_path / "photo.jpg")
-    one = prepare(tmp_path / "photo.jpg", size="160x120", folder=tmp_path / "one").file.read_bytes()
-    assert prepare(tmp_path / "photo.jpg", size="160x120", folder=tmp_path / "two").file.read_bytes() == one
+    one = make_reference(tmp_path / "photo.jpg", size="160x120", folder=tmp_path / "one").file.read_bytes()
+    assert make_reference(tmp_path / "photo.jpg", size="160x120", folder=tmp_path / "two").file.read_bytes() == one
 
 
 # ---------------------------------------------------------------- what is no photo
@@ -344,7 +335,7 @@ def png(width: int, height: int, depth: int = 8, rows: bytes = b"") -> bytes:
 
 def refused(file: Path, why: str) -> None:
     with pytest.raises(InputError, match=why) as caught:
-        prepare(file, size="160x120", folder=file.parent / "none")
+        make_reference(file, size="160x120", folder=file.parent / "none")
     assert str(caught.value).startswith(f"{file}: ")
     assert "\n" not in str(caught.value)
     assert not (file.parent / "none").exists()
@@ -355,9 +346,7 @@ def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
     refused(tmp_path / "photo.png", "is 60000x50000, 3000 megapixels: more than the limit of 200 megapixels")
 
 
-def test_the_limit_is_ours_and_pillows_own_is_left_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_limit_is_ours_and_pillows_own_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = Image.MAX_IMAGE_PIXELS
     corners((300, 200)).save(tmp_path / "photo.png")
     monkeypatch.setattr(references, "PIXEL_LIMIT", 60_000)
@@ -406,6 +395,6 @@ def test_floating_point_is_refused(tmp_path: Path) -> None:
 
 def test_wrong_parameters_are_told_before_the_file_is_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="background should be a colour"):
-        prepare(tmp_path / "missing.jpg", size="160x120", background="blakc", folder=tmp_path)
+        make_reference(tmp_path / "missing.jpg", size="160x120", background="blakc", folder=tmp_path)
     with pytest.raises(InputError, match="should be a size"):
-        prepare(tmp_path / "missing.jpg", size="big", folder=tmp_path)
+        make_reference(tmp_path / "missing.jpg", size="big", folder=tmp_path)

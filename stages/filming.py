@@ -1,0 +1,422 @@
+"""`generate`: from a sentence, and a picture if there is one, to a bought film. What it costs is known before.
+
+Which model films is decided by `route`, purely: the first in the recipe's list
+that is alive, sells the frame and the length, and whose key is there. That the
+same film is never bought twice is the ledger's business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import presets
+from stages import plugins
+from stages.clip import (
+    BT709,
+    SAMPLE_RATE,
+    Action,
+    Clip,
+    PictureFacts,
+    Size,
+    SoundFacts,
+    Time,
+    Unit,
+    parse_time,
+    printed_seconds,
+    seconds,
+)
+from stages.errors import InputError, Later, ProvenanceError, ProviderRefused
+from stages.ffmpeg import contact_sheet, waveform
+from stages.files import attempt, copy_whole, project_folder, sha256
+from stages.ledger import Ledger, Limits, Purchase, collect, open_ledger, purchases, submit_once
+from stages.media import clip_from, probe
+from stages.provenance import archive_ingredient, sign, signer_from_environment, test_signer
+from stages.providers import Provider, VideoRequest
+from stages.stage import job, nearest
+
+ARCHIVE, ATTESTED, ROOTS, SHEET, WAVES = "ingredient.c2pa", "attested.mp4", "roots.pem", "sheet.jpg", "waves.png"
+
+
+# ---------------------------------------------------------------- what is asked
+
+
+def parse_frame(text: str) -> Size | Fraction:
+    """`1280x720` as a Size, `9:16` as a shape."""
+    if match := re.fullmatch(r"(\d{1,2}):(\d{1,2})", text.strip()):
+        if int(match[1]) and int(match[2]):
+            return Fraction(int(match[1]), int(match[2]))
+    elif "x" in text:
+        return Size.parse(text)
+    raise InputError(f"should be a frame such as 9:16 or 1280x720, not '{text}'")
+
+
+Frame: TypeAlias = Annotated[str, Unit(parse_frame, "9:16 | 1280x720")]
+
+
+def purchase_key(prompt: str, frame: str, reference: str, seed: int | None, take: int) -> str:
+    """What is bought, as a hash: what was asked for, and the take.
+
+    `reference` is the picture's identity: how it was made from what, not its
+    bytes. Not the model, the length, the price or any version: none of these
+    may make us buy again what we have.
+    """
+    asked = json.dumps(["film 1", prompt, frame, reference, seed, take])
+    return hashlib.sha256(asked.encode()).hexdigest()
+
+
+# ---------------------------------------------------------------- what is for sale
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """One snapshot of what can be bought and what was.
+
+    `mapping` says which model films for one that is gone, by name; `simulate`
+    that everything is filmed by the simulator. `bought` are the ledger's rows
+    by key, `keys` the environment variables that are set.
+    """
+
+    today: date
+    keys: frozenset[str] = frozenset()
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    simulate: bool = False
+    bought: Mapping[str, tuple[Purchase, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Who films it, how large, how many seconds are bought, and for how many US dollars.
+
+    `bought` is the purchase that already answers for it, if there is one.
+    """
+
+    sheet: presets.Sheet
+    size: Size
+    seconds: int
+    price: Decimal
+    bought: Purchase | None = None
+
+
+MAPPING = "models.yaml"
+"""Beside the project: `sora-2: veo-3.1-fast` films what was written for one model with another."""
+
+
+def market(ledger: Ledger, project: Path, simulate: bool = False) -> Market:
+    """What can be bought now. Raises InputError for a mapping that cannot be read."""
+    rows: dict[str, list[Purchase]] = {}
+    for row in purchases(ledger):
+        rows.setdefault(row.key, []).append(row)
+    keys = frozenset(name for name in os.environ if os.environ[name])
+    bought = {key: tuple(each) for key, each in rows.items()}
+    return Market(date.today(), keys, read_mapping(project / MAPPING), simulate, bought)
+
+
+def read_mapping(file: Path) -> dict[str, str]:
+    """`models.yaml`: names of models, and the names of those that film for them."""
+    import yaml  # noqa: PLC0415 -- only where there may be such a file
+
+    try:
+        loaded = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InputError(f"{file}: cannot be read ({error})") from None
+    if not isinstance(loaded, dict) or not all(isinstance(name, str) for pair in loaded.items() for name in pair):
+        raise InputError(f"{file}: should be lines such as 'sora-2: sim'")
+    return loaded
+
+
+def route(
+    models: Sequence[str], frame: str, length: Fraction, prompt: str, shop: Market, bought: Sequence[Purchase] = ()
+) -> Route:
+    """The first of `models` that can film this, or the one that already did.
+
+    Raises InputError with what is wrong with each of them.
+    """
+    reasons: list[str] = []
+    named = _named(models, shop)
+    for purchase in bought:
+        if (known := _owned(purchase, named, length)) is not None:
+            return known
+    for asked, sheet in named:
+        try:
+            return _offer(sheet, asked, frame, length, prompt, shop)
+        except InputError as error:
+            reasons.append(str(error))
+    raise InputError("; ".join(reasons))
+
+
+def _named(models: Sequence[str], shop: Market) -> list[tuple[str, presets.Sheet]]:
+    """The models' presets, mapped to what films for them now."""
+    known = presets.names("models")
+    found: list[tuple[str, presets.Sheet]] = []
+    for asked in models:
+        name = shop.mapping.get(asked, asked)
+        for each in ("sim", "sim-pro") if shop.simulate else (name,):
+            if each not in known:
+                raise InputError(
+                    f"model: there is no model '{each}'{nearest(each, known)}; there are {', '.join(known)}"
+                )
+            found.append((asked, presets.read("models", each)))
+    return found
+
+
+def _offer(sheet: presets.Sheet, asked: str, frame: str, length: Fraction, prompt: str, shop: Market) -> Route:
+    closed = sheet.get("retires_on")
+    if closed and date.fromisoformat(str(closed)) <= shop.today:
+        raise InputError(
+            f"model: {sheet.name} closed on {closed} ({sheet.place('retires_on')}); a line in {MAPPING} beside the"
+            f" project films it with another model: `{asked}: MODEL`, with one of {', '.join(_alive(shop))}"
+        )
+    variable = sheet.facts.get("key_variable", "")
+    if variable and variable not in shop.keys:
+        raise InputError(f"model: {sheet.name} needs a key in {variable}, which is not set")
+    size = _size(sheet, frame)
+    lengths = [each for each in sheet["seconds"] if each >= length]
+    if not lengths:
+        raise InputError(
+            f"length: {sheet.name} sells at most {max(sheet['seconds'])} s ({sheet.place('seconds')}),"
+            f" not {printed_seconds(length)} s"
+        )
+    limit = sheet.get("prompt_limit")
+    if limit and len(prompt) > limit:
+        raise InputError(
+            f"prompt: {len(prompt)} characters; {sheet.name} takes {limit} ({sheet.place('prompt_limit')})"
+        )
+    bought = min(lengths)
+    return Route(sheet, size, bought, Decimal(str(sheet[f"price.{size}"])) * bought)
+
+
+def _alive(shop: Market) -> list[str]:
+    sheets = [presets.read("models", name) for name in presets.names("models")]
+    return [s.name for s in sheets if not s.get("retires_on") or date.fromisoformat(str(s["retires_on"])) > shop.today]
+
+
+def _size(sheet: presets.Sheet, frame: str) -> Size:
+    """The size of that frame which the model sells; of several shapes alike the cheapest."""
+    wanted = parse_frame(frame)
+    sizes = [Size.parse(text) for text in sheet["sizes"]]
+    if isinstance(wanted, Size):
+        fitting = [size for size in sizes if size == wanted]
+    else:
+        fitting = [size for size in sizes if abs(size.aspect / wanted - 1) < Fraction(2, 100)]
+    if not fitting:
+        sold = ", ".join(map(str, sizes))
+        raise InputError(f"frame: {sheet.name} sells {sold} ({sheet.place('sizes')}), none of it {frame}")
+    return min(fitting, key=lambda size: (Decimal(str(sheet[f"price.{size}"])), size.width * size.height))
+
+
+def _owned(purchase: Purchase, named: Sequence[tuple[str, presets.Sheet]], length: Fraction) -> Route | None:
+    """What was bought before, if one of the recipe's models filmed it and it is long enough."""
+    for _, sheet in named:
+        if accepted(purchase, [sheet], length) and purchase.state in ("ACCEPTED", "DONE", "SENDING"):
+            return Route(sheet, Size.parse(purchase.size), purchase.seconds, purchase.price, purchase)
+    return None
+
+
+def accepted(purchase: Purchase, sheets: Sequence[presets.Sheet], length: Fraction) -> bool:
+    """Whether an earlier purchase will do: one of these models filmed it, and it is long enough."""
+    by_one = any((purchase.provider, purchase.model) == (s.facts["provider"], s["model"]) for s in sheets)
+    return by_one and purchase.seconds >= length
+
+
+# ---------------------------------------------------------------- the job
+
+
+def promise_film(
+    prompt: str,
+    *,
+    reference: object = None,
+    frame: str = "16:9",
+    length: Time,
+    model: Sequence[str],
+    seed: int | None = None,
+    take: int = 1,
+    shop: Market,
+    key: str,
+) -> Clip:
+    """The film that `generate` will buy, as its model's preset describes it."""
+    chosen = route(model, frame, seconds(length, Fraction(1)), prompt, shop, shop.bought.get(key, ()))
+    rate = Fraction(str(chosen.sheet["rate"]))
+    frames = round(chosen.seconds * rate)
+    picture = PictureFacts(chosen.size, chosen.size, rate, frames, "h264", "High", colour=BT709)
+    sound = SoundFacts("aac", "LC", SAMPLE_RATE, 2, "stereo", chosen.seconds * SAMPLE_RATE)
+    has_sound = chosen.sheet.get("audio", "never") != "never"
+    clip = clip_from(Path("film.mp4"), picture, sound if has_sound else None, promised=True)
+    return Clip(clip.picture, clip.sound, (_action(chosen, prompt, length, None, ()),))
+
+
+def quote(
+    prompt: str, *, frame: str = "16:9", length: Time, model: Sequence[str], shop: Market, key: str, **_: Any
+) -> Route:
+    """Who would film it and for how much; nothing is sent."""
+    return route(model, frame, seconds(length, Fraction(1)), prompt, shop, shop.bought.get(key, ()))
+
+
+def asks_of_reference(*, frame: str = "16:9", **parameters: Any) -> dict[str, str]:
+    """What `generate` wants of the picture it is given: exact pixels, in a format that the model reads."""
+    chosen = quote(frame=frame, **parameters)
+    formats = chosen.sheet.get("reference", ["image/png"])
+    return {"size": str(chosen.size), "format": "png" if "image/png" in formats else "jpeg"}
+
+
+@job(promise_film, asks=asks_of_reference, quote=quote)
+def generate(
+    prompt: str,
+    *,
+    reference: Path | None = None,
+    frame: Frame = "16:9",
+    length: Time,
+    model: tuple[str, ...],
+    seed: int | None = None,
+    take: int = 1,
+    folder: Path,
+    shop: Market | None = None,
+    key: str = "",
+    inputs: Mapping[str, Clip] | None = None,
+    on_progress: Callable[[float], None] = lambda _: None,
+) -> Clip:
+    """Buy a film of `prompt`, at least `length` long, from the first of `model` that can make it.
+
+    `reference` becomes the first frame: a picture of exactly the frame that
+    the model sells (`prepare` makes one). `take` 2 buys another film of the
+    same request. Interrupted and called again, it takes up where it stood and
+    pays once. The paid original stays in AFTERFRAME_HOME.
+
+    Raises InputError if no model can film it, ProviderRefused if the provider
+    will not (policy is told from breakage), ProviderUnavailable if it cannot
+    now, SubmissionUnknown if a human must look before money is spent, and
+    ProvenanceError if what came was changed after it was signed.
+    """
+    ledger = open_ledger()
+    project = project_folder(folder.absolute())
+    shop = shop or market(ledger, project)
+    key = key or purchase_key(prompt, frame, sha256(reference) if reference else "", seed, take)
+    wanted = seconds(length, Fraction(1))
+    chosen = route(model, frame, wanted, prompt, shop, shop.bought.get(key, ()))
+    original = _kept(ledger, chosen.bought)
+    if original is None:
+        provider = provider_of(chosen.sheet, project / ".pipeline")
+        sheets = [sheet for _, sheet in _named(model, shop)]
+        request = VideoRequest(prompt, chosen.sheet["model"], chosen.size, chosen.seconds, reference, seed)
+
+        def fine(purchase: Purchase) -> bool:
+            return accepted(purchase, sheets, wanted)
+
+        limits = Limits(chosen.sheet.get("rpm"), chosen.sheet.get("in_flight"))
+        try:
+            submit_once(ledger, provider, request, key, price=chosen.price, limits=limits, accepts=fine)
+            original = collect(ledger, provider, key, accepts=fine)
+        except Later as later:
+            if later.progress is not None:
+                on_progress(later.progress)
+            raise
+        _keep_root(provider, original)
+    reference_history = (inputs or {}).get("reference", Clip()).history
+    return _taken_in(original, chosen, prompt, length, reference_history, folder)
+
+
+def _kept(ledger: Ledger, bought: Purchase | None) -> Path | None:
+    """The paid original, where it was fetched already: then nobody need be asked."""
+    if bought is None or bought.state != "DONE" or not (ledger.home / bought.original).is_file():
+        return None
+    return ledger.home / bought.original
+
+
+def provider_of(sheet: presets.Sheet, state: Path) -> Provider:
+    """The provider that a model's preset names; the simulator is started if it does not run."""
+    make = plugins.find("pipeline.providers", sheet.facts["provider"])
+    provider: Provider = make(state) if sheet.facts["provider"] == "sim" else make()
+    return provider
+
+
+def _action(chosen: Route, prompt: str, length: Time, file: Path | None, reference: tuple[Action, ...]) -> Action:
+    said = {"prompt": prompt, "length": str(length), "seconds": str(chosen.seconds), "size": str(chosen.size)}
+    simulated = "SIMULATED " if chosen.sheet.facts.get("simulated") else ""
+    inputs = (reference,) if reference else ()
+    return Action("generate", tuple(said.items()), f"{simulated}{chosen.sheet.name}", file, ai=True, inputs=inputs)
+
+
+def _taken_in(
+    original: Path,
+    chosen: Route,
+    prompt: str,
+    length: Time,
+    reference: tuple[Action, ...],
+    folder: Path,
+) -> Clip:
+    """Check what came, read its credentials before anything touches it, and archive them."""
+    picture, sound = probe(original)
+    _check_film(picture, chosen, seconds(length, Fraction(1)), original)
+    roots = _roots(original, folder)
+    credentials = archive_ingredient(original, folder / ARCHIVE, anchors=roots)
+    if credentials.state == "tampered":
+        raise ProvenanceError(
+            f"{chosen.sheet.name} sent a film that was changed after it was signed; it is kept in {original}",
+            "tampered",
+            credentials.codes,
+        )
+    file = original
+    if credentials.state == "absent":
+        file = _attested(original, _action(chosen, prompt, length, None, reference), folder)
+        archive_ingredient(file, folder / ARCHIVE, anchors=roots)
+    assert picture is not None
+    contact_sheet(original, picture.frames, folder / SHEET)
+    if sound:
+        waveform(original, folder / WAVES)
+    clip = clip_from(file, picture, sound)
+    return Clip(clip.picture, clip.sound, (_action(chosen, prompt, length, file, reference),))
+
+
+def _check_film(picture: PictureFacts | None, chosen: Route, wanted: Fraction, original: Path) -> None:
+    """A frame more or less is adapted to; too short, or of another shape, is the provider's fault."""
+    if picture is None:
+        raise ProviderRefused(f"{chosen.sheet.name} sent a file without a picture; it is kept in {original}", "lost")
+    length = picture.frames / picture.rate
+    if length < wanted - 1 / picture.rate:
+        raise ProviderRefused(
+            f"{chosen.sheet.name} was paid for {chosen.seconds} s and sent {printed_seconds(length)} s,"
+            f" less than the {printed_seconds(wanted)} s that are needed; it is kept in {original}",
+            "lost",
+        )
+    if abs(picture.size.aspect / chosen.size.aspect - 1) > Fraction(2, 100):
+        raise ProviderRefused(
+            f"{chosen.sheet.name} was paid for {chosen.size} and sent {picture.size}; it is kept in {original}", "lost"
+        )
+
+
+def _attested(original: Path, made: Action, folder: Path) -> Path:
+    """A signed copy of an unsigned film: our word, resting on the ledger, that a model made it."""
+    signer = signer_from_environment() or test_signer(project_folder(folder) / ".pipeline" / "signer")
+    sign(original, folder / ATTESTED, history=(made,), signer=signer, title=original.name, transcoded=False)
+    return folder / ATTESTED
+
+
+def _keep_root(provider: Provider, original: Path) -> None:
+    """The root that a simulator signs with is kept beside its film."""
+    root = getattr(provider, "root", None)
+    if root is not None:
+        with attempt(original.with_suffix(".roots.pem")) as part:
+            part.write_bytes(root())
+
+
+def _roots(original: Path, folder: Path) -> tuple[Path, ...]:
+    """That root, trusted in this project alone."""
+    kept = original.with_suffix(".roots.pem")
+    if not kept.exists():
+        return ()
+    copy_whole(kept, folder / ROOTS)
+    return (folder / ROOTS,)
+
+
+__all__ = ["Market", "Route", "generate", "market", "parse_time", "promise_film", "purchase_key", "quote", "route"]

@@ -1,0 +1,79 @@
+"""The simulator that a recipe names: a server of its own in a child process, found again or started again.
+
+Its state is in the project's `.pipeline/sim/`; `AFTERFRAME_SIM_URL` (with `/v1`)
+names one that runs already. The child dies with whoever started it; what it
+sold it remembers, and films after its next start.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages.errors import ProviderUnavailable
+from stages.ffmpeg import CHILD
+from stages.files import told
+from stages.http import ask, checked
+from stages.providers.openai import OpenAI, sim_account
+
+START = 20.0
+"""Seconds in which a simulator must answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Simulator(OpenAI):
+    """An account at a simulator, which also hands out the root certificate that its films are signed with."""
+
+    def root(self) -> bytes:
+        """The root, as PEM."""
+        return checked(self.service, ask(self.service, "GET", "sim-root.pem")).body
+
+
+def sim(state: Path) -> Simulator:
+    """The simulator of the project whose `.pipeline/` is `state`, or the one at AFTERFRAME_SIM_URL."""
+    if url := os.environ.get("AFTERFRAME_SIM_URL"):
+        return Simulator(base_url=url, **sim_account())
+    return Simulator(base_url=_running(state / "sim"), idempotent=True, **sim_account())
+
+
+def _running(folder: Path) -> str:
+    """The base URL of the simulator in `folder`; one is started if none answers."""
+    with told(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / "starting", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)  # two jobs at once start one
+        url = folder / "url"
+        if url.exists() and _answers(url.read_text(encoding="utf-8")):
+            return url.read_text(encoding="utf-8")
+        url.unlink(missing_ok=True)
+        return _started(folder, url)
+    finally:
+        os.close(handle)
+
+
+def _started(folder: Path, url: Path) -> str:
+    launcher = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid())]
+    latency = os.environ.get("AFTERFRAME_SIM_LATENCY", "2")
+    server = [sys.executable, "-m", "stages.simulators.openai", "--state", str(folder), "--latency", latency]
+    with (folder / "log").open("ab") as log:
+        child = subprocess.Popen([*launcher, *server], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    deadline = time.monotonic() + START
+    while time.monotonic() < deadline and child.poll() is None:
+        if url.exists() and _answers(url.read_text(encoding="utf-8")):
+            return url.read_text(encoding="utf-8")
+        time.sleep(0.05)
+    raise ProviderUnavailable(f"the simulator did not start; its log is {folder / 'log'}")
+
+
+def _answers(url: str) -> bool:
+    here = OpenAI(base_url=url, **sim_account())
+    try:
+        return ask(here.service, "GET", "models").status == 200
+    except ProviderUnavailable:
+        return False

@@ -1,0 +1,51 @@
+"""Small films that many tests watch, each made once; and a home of its own for every test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from lab import LOSSLESS, TAGS, film
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the ledger or the paid originals of whoever runs it."""
+    monkeypatch.setenv("AFTERFRAME_HOME", str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture(scope="session")
+def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the session's films."""
+    return tmp_path_factory.mktemp("media")
+
+
+@pytest.fixture(scope="session")
+def shot(media: Path) -> Path:
+    """3 s at 24 fps, 160x90, moving, with a tone: as an honest generator sells it."""
+    return film(
+        media / "shot.mp4",
+        *("-f", "lavfi", "-i", f"testsrc2=s=160x90:r=24:d=3,scale=out_color_matrix=bt709:out_range=tv,{TAGS}"),
+        *("-f", "lavfi", "-i", "aevalsrc=0.1*sin(2*PI*300*t)|0.1*sin(2*PI*300*t):s=48000:d=3"),
+        *("-c:v", "libx264", "-pix_fmt", "yuv420p", "-bf", "2", "-g", "48", "-c:a", "aac"),
+    )
+
+
+@pytest.fixture(scope="session")
+def voice(media: Path) -> Path:
+    """1.5 s, mono, 24 kHz: a tone from 0.1 to 0.5 s and from 0.9 to 1.4 s stands for speech."""
+    spoken = "0.3*sin(2*PI*1000*t)*(between(t,0.1,0.5)+between(t,0.9,1.4))"
+    return film(media / "voice.wav", "-f", "lavfi", "-i", f"aevalsrc={spoken}:s=24000:d=1.5")
+
+
+@pytest.fixture(scope="session")
+def flashes(media: Path) -> Path:
+    """3 s at 24 fps: a white frame and a click at 0.5, 1.5 and 2.5 s."""
+    white = "if(eq(mod(N,24),12),235,16)"
+    click = "0.8*sin(2*PI*2000*t)*lt(mod(t+0.5,1),0.005)"
+    return film(
+        media / "flashes.mov",
+        *("-f", "lavfi", "-i", f"color=s=160x90:r=24:d=3,format=yuv420p,geq=lum='{white}':cb=128:cr=128,{TAGS}"),
+        *("-f", "lavfi", "-i", f"aevalsrc={click}|{click}:s=48000:d=3"),
+        *(*LOSSLESS, "-c:a", "pcm_s16le"),
+    )

@@ -1,0 +1,21 @@
+"""A short run of kills.py: one sale each, and its naive twin pays twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from kills import run
+
+
+@pytest.mark.parametrize("keys", [True, False], ids=["keys honoured", "keys ignored"])
+def test_killed_buyers_pay_once(tmp_path: Path, keys: bool) -> None:
+    outcome = run(tmp_path / "town", kills=6, keys=keys, whole_group=True)
+    assert outcome.cut > 0, "no kill came between a request and its note: this proved nothing"
+    assert outcome.exact, outcome
+
+
+def test_the_naive_twin_pays_twice(tmp_path: Path) -> None:
+    """Else the harness is too gentle to prove anything."""
+    outcome = run(tmp_path / "town", kills=6, naive=True)
+    assert outcome.sales > outcome.wishes, outcome
