@@ -28,6 +28,7 @@ app = typer.Typer(
 
 RecipeFile = Annotated[Path, typer.Argument(help="A recipe file, or the name of a packaged recipe.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="name=value for one of the recipe's inputs.")]
+Sim = Annotated[bool, typer.Option("--sim", help="Let the simulator film everything; nothing is paid.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; everything else goes to stderr.")]
 
 
@@ -56,6 +57,9 @@ def main() -> None:
 def run(
     recipe: RecipeFile,
     set_: Settings = None,
+    retake: Annotated[str, typer.Option("--retake", help="Buy one more take of this step.")] = "",
+    until: Annotated[str, typer.Option("--until", help="Stop after this step; nothing is delivered.")] = "",
+    sim: Sim = False,
     jobs: Annotated[int, typer.Option("--jobs", help="How many tasks may work at once; 0: one a core.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -64,7 +68,11 @@ def run(
     from pipeline.run import run as run_recipe
     from pipeline.show import Progress, summary, summary_json
 
-    read, store = _read(recipe, set_)
+    read, store = _read(recipe, set_, sim)
+    if until:
+        read = read.until(until)
+    if retake:
+        store.retake(read, retake)
     with Progress() as progress:
         result = run_recipe(read, store, progress.watch, jobs)
     report = write_report(read, store, result)
@@ -74,18 +82,18 @@ def run(
 
 
 @app.command()
-def plan(recipe: RecipeFile, set_: Settings = None, as_json: Json = False) -> None:
+def plan(recipe: RecipeFile, set_: Settings = None, sim: Sim = False, as_json: Json = False) -> None:
     """Show what a run would make, buy and use again, without doing it."""
     from pipeline.plan import plan as plan_recipe
     from pipeline.show import plan_json, plan_text
 
-    read, store = _read(recipe, set_)
+    read, store = _read(recipe, set_, sim)
     planned = plan_recipe(read, store.world(read))
     print(json.dumps(plan_json(planned)) if as_json else plan_text(planned))
 
 
 @app.command()
-def check(recipe: RecipeFile, set_: Settings = None) -> None:
+def check(recipe: RecipeFile, set_: Settings = None, sim: Sim = False) -> None:
     """Say every mistake in a recipe; nothing is made."""
     from pipeline.plan import plan as plan_recipe
 
@@ -94,14 +102,14 @@ def check(recipe: RecipeFile, set_: Settings = None) -> None:
     print(f"{recipe}: fine; {len(read.steps)} steps, {len(read.deliveries)} deliveries, {len(planned.tasks)} tasks")
 
 
-def _read(recipe: Path, settings: list[str] | None) -> tuple[Recipe, Store]:
+def _read(recipe: Path, settings: list[str] | None, sim: bool = False) -> tuple[Recipe, Store]:
     import presets
     from pipeline.read import read_recipe
     from pipeline.store import Store
 
     packaged = None if recipe.exists() else presets.recipe(str(recipe))
     read = read_recipe(packaged or recipe, dict(_setting(text) for text in settings or ()))
-    return read, Store(read.project / ".pipeline")
+    return read, Store(read.project / ".pipeline", sim)
 
 
 def _setting(text: str) -> tuple[str, str]:
@@ -111,6 +119,24 @@ def _setting(text: str) -> tuple[str, str]:
     if not equals:
         raise InputError(f"--set {text}: should be name=value")
     return name, value
+
+
+@app.command()
+def simulate(
+    port: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.")] = 0,
+    state: Annotated[Path, typer.Option(help="The folder that holds what it sold and filmed.")] = Path(".pipeline/sim"),
+    latency: Annotated[float, typer.Option(help="Seconds that filming takes at least.")] = 2.0,
+    ignore_keys: Annotated[bool, typer.Option("--ignore-keys", help="Do not honour Idempotency-Key.")] = False,
+) -> None:
+    """Stand for a provider of the OpenAI Videos protocol: a server to build against without paying.
+
+    Prints its base URL when ready, and appends every sale to STATE/sales.jsonl.
+    """
+    from stages.simulators.openai import main as serve
+
+    state.mkdir(parents=True, exist_ok=True)
+    options = ["--port", str(port), "--state", str(state), "--latency", str(latency)]
+    serve([*options, *(["--ignore-keys"] if ignore_keys else [])])
 
 
 # ---------------------------------------------------------------- files

@@ -174,6 +174,7 @@ class Plan:
 
     tasks: tuple[Task, ...]
     remarks: tuple[str, ...] = ()
+    deliveries: tuple[tuple[MakeDelivery, str], ...] = ()
 
     def __getitem__(self, name: str) -> Task:
         return next(task for task in self.tasks if task.name == name)
@@ -242,6 +243,7 @@ class _Planning:
     tasks: dict[str, Task] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
     mistakes: list[str] = field(default_factory=list)
+    deliveries: list[tuple[MakeDelivery, str]] = field(default_factory=list)
 
     def all(self) -> Plan:
         for step in self.recipe.steps:
@@ -261,7 +263,7 @@ class _Planning:
                     self.mistakes.append(f"{self.recipe.place(delivery.line)}: deliver: {error}")
         if self.mistakes:
             raise RecipeError(self.mistakes)
-        return Plan(tuple(self.tasks.values()), tuple(dict.fromkeys(self.remarks)))
+        return Plan(tuple(self.tasks.values()), tuple(dict.fromkeys(self.remarks)), tuple(self.deliveries))
 
     # ------------------------------------------------------------ arguments
 
@@ -420,6 +422,7 @@ class _Planning:
         """One sound for all deliveries that want the same: it depends on the sound's steps alone."""
         made = {
             "samples": str(track.samples),
+            "frame rate": str(of.clip.picture and of.clip.picture.rate),  # `at: 12f` is counted at it
             "loudness": str(track.sound.loudness),
             "audio rate": str(track.bit_rate),
             "edit lists": str(track.edit_lists),
@@ -436,6 +439,10 @@ class _Planning:
         options: dict[str, Any] = {key: given.value for key, given in wanted.options.items()}
         delivery = delivering.planned(of.clip, wanted.preset, **options)
         self.remarks.extend(f"{wanted.preset}: {note}" for note in delivery.notes)
+        captions = delivery.picture.captions
+        beside = wanted.file.with_suffix(f".{captions.sidecar}") if captions and captions.sidecar else None
+        if beside in self.world.files:
+            raise InputError(f"the captions beside {wanted.file.name} would fall on the input {beside}")
         archives = self.archives(of)
         sound = self.sound(wanted, of, delivery.track).name if delivery.track else ""
         sheet = delivering.delivery_preset(wanted.preset)
@@ -455,6 +462,7 @@ class _Planning:
         slot = f"{self.relative(wanted.file)}:{wanted.preset}"
         parts = {**of.parts, **of.versions, **made}
         task = self.task("delivery", slot, of.steps, digest, parts, needs, work, of.clip.promised)
+        self.deliveries.append((work, task.name))
         if task.action == "cached":
             self.add(replace(task, reason=self.in_place(wanted.file, self.world.notes[task.name])))
         elif delivery.reason:

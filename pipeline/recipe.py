@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stages.stage import Stage
+from stages.errors import InputError
+from stages.stage import Stage, nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,13 @@ class Recipe:
     def place(self, line: int) -> str:
         """`finish.yaml:14`."""
         return f"{self.file.name}:{line}"
+
+    def until(self, name: str) -> Recipe:
+        """The recipe up to the step `name`, delivering nothing. Raises InputError if there is no such step."""
+        names = [step.name for step in self.steps]
+        if name not in names:
+            raise InputError(f"--until {name}: there is no such step{nearest(name, names)}")
+        return replace(self, steps=self.steps[: names.index(name) + 1], deliveries=())
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -37,7 +37,8 @@ def write_report(recipe: Recipe, store: Store, result: Result) -> Path:
         autoescape=True,
         undefined=jinja2.StrictUndefined,
     ).get_template("report.html.j2")
-    target = recipe.deliveries[0].file.parent / f"{recipe.file.stem}.report.html"
+    folder = recipe.deliveries[0].file.parent if recipe.deliveries else store.folder
+    target = folder / f"{recipe.file.stem}.report.html"
     text = page.render(
         title=recipe.file.stem,
         recipe=_short(recipe.file, recipe),

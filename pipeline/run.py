@@ -60,7 +60,7 @@ class Result:
     def deliveries(self) -> list[tuple[MakeDelivery, Note]]:
         """Each delivered file's work and note, in the recipe's order."""
         notes = self.world.notes
-        return [(task.work, notes[task.name]) for task in self.final.tasks if isinstance(task.work, MakeDelivery)]
+        return [(work, notes[name]) for work, name in self.final.deliveries]
 
     @property
     def bought(self) -> list[Task]:

@@ -24,16 +24,18 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.plan import FileFacts, Ingested, Note, Task, World, plan
 from pipeline.recipe import Given, Recipe
+from stages.certificates import read_anchors
 from stages.clip import Action, Clip, PictureFacts, SoundFacts, Source, Word
 from stages.delivery import Delivered
 from stages.errors import InputError
 from stages.ffmpeg import ffmpeg_binary, ffmpeg_version
-from stages.files import attempt, home, sha256, sync, told
+from stages.files import WriteError, attempt, home, sha256, sync, told
 from stages.filming import ROOTS, Market, market
 from stages.ledger import open_ledger
 from stages.media import clip_from, probe
 from stages.provenance import sdk_version, signer_from_environment, test_signer
 from stages.sound import SoundReport
+from stages.stage import nearest
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -115,7 +117,7 @@ class Store:
 
     def world(self, recipe: Recipe) -> World:
         """What exists now, as far as `recipe` can tell."""
-        with contextlib.suppress(InputError):  # planning works where nothing may be written
+        with contextlib.suppress(WriteError):  # planning works where nothing may be written
             self._keep_anchors(recipe)
         facts = self._facts((*recipe.files, *recipe.anchors))
         delivered = {d.file: sha256(d.file) for d in recipe.deliveries if d.file.is_file()}
@@ -145,6 +147,9 @@ class Store:
 
     def retake(self, recipe: Recipe, step: str) -> None:
         """Ask for one more take of a step from now on, unless the one asked for last is yet to be made."""
+        if not any(each.name == step and each.stage.quote for each in recipe.steps):
+            bought = [each.name for each in recipe.steps if each.stage.quote]
+            raise InputError(f"--retake {step}: is no step that buys{nearest(step, bought)}")
         kept = self._kept("takes.json")
         mine = kept.setdefault(recipe.file.name, {})
         planned = plan(recipe, self.world(recipe))
@@ -159,6 +164,7 @@ class Store:
         for anchor in recipe.anchors:
             kept = self.folder / "anchors" / f"{sha256(anchor)[:16]}.pem"
             if not kept.exists():
+                read_anchors([anchor])  # a wrong one, once kept, would stop every later run
                 with attempt(kept) as part:
                     shutil.copyfile(anchor, part)
 
@@ -342,8 +348,12 @@ def _examined(file: Path) -> dict[str, Any]:
         picture, sound = probe(file)
     except InputError as error:
         fault = str(error)
+    try:
+        digest = sha256(file)
+    except PermissionError:
+        raise WriteError(f"{file}: may not be read by this user") from None
     return {
-        "sha256": sha256(file),
+        "sha256": digest,
         "picture": converter().unstructure(picture),
         "sound": converter().unstructure(sound),
         "fault": fault,

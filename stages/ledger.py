@@ -233,9 +233,7 @@ def _refuse_again(rows: Sequence[Purchase], provider: Provider, request: VideoRe
     for row in rows:
         same = (row.provider, row.model) == (provider.name, request.model)
         if same and row.state in ("REJECTED", "FAILED") and row.failure.startswith("moderation"):
-            sentence = (
-                f"{row.model} refused this request before, by its content policy: it was not sent again"
-            )
+            sentence = f"{row.model} refused this request before, by its content policy: it was not sent again"
             raise ProviderRefused(f"{sentence} ({row.text or row.code})", row.failure, row.code, row.text)
 
 
@@ -368,9 +366,7 @@ def _fetch(ledger: Ledger, provider: Provider, row: Purchase) -> Path:
             _mourn(ledger, provider, row, "expired", error.code)
         with part.open("rb") as file:
             if file.read(8)[4:] != b"ftyp":
-                raise ProviderUnavailable(
-                    f"{provider.name} sent something that is no MP4 for job {row.job_id}"
-                )
+                raise ProviderUnavailable(f"{provider.name} sent something that is no MP4 for job {row.job_id}")
         sync(part)
         digest = sha256(part)
         original = part.replace(folder / f"{digest}.mp4")
@@ -432,19 +428,32 @@ def open_ledger(folder: Path | None = None, clock: Callable[[], float] = time.ti
     ledger = Ledger(folder or home(), clock)
     with told(ledger.home):
         ledger.home.mkdir(parents=True, exist_ok=True)
+    _write_ahead(ledger)
     with _transaction(ledger) as database:
         for statement in TABLES.split(";"):
             database.execute(statement)
     return ledger
 
 
+def _write_ahead(ledger: Ledger) -> None:
+    """Switch the file to a write-ahead log, for good. Two processes that do so at once are not
+    queued by SQLite, as all else is: one is told «locked» and tries again."""
+    for tries in range(100):
+        with _sqlite(ledger) as database:
+            try:
+                database.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError:
+                if tries == 99:
+                    raise
+        time.sleep(0.05)
+
+
 def purchases(ledger: Ledger, key: str = "") -> tuple[Purchase, ...]:
     """The rows of `key`, or all rows, oldest first."""
     with _transaction(ledger) as database:
         where = "WHERE key = :key" if key else ""
-        rows = database.execute(
-            f"SELECT * FROM purchase {where} ORDER BY sent_at, key, attempt", {"key": key}
-        )
+        rows = database.execute(f"SELECT * FROM purchase {where} ORDER BY sent_at, key, attempt", {"key": key})
         return tuple(_purchase(row) for row in rows)
 
 
@@ -455,25 +464,30 @@ def spent(ledger: Ledger, budget: Budget) -> Decimal:
 
 
 @contextlib.contextmanager
-def _transaction(ledger: Ledger) -> Iterator[sqlite3.Connection]:
-    """All or nothing, on disk when the block ends, alone while it lasts."""
+def _sqlite(ledger: Ledger) -> Iterator[sqlite3.Connection]:
     path = ledger.home / "ledger.sqlite3"
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as database:
             database.row_factory = sqlite3.Row
-            database.execute("PRAGMA journal_mode = WAL")
-            database.execute("PRAGMA synchronous = FULL")
-            database.execute("BEGIN IMMEDIATE")
-            try:
-                yield database
-            except BaseException:
-                database.execute("ROLLBACK")
-                raise
-            database.execute("COMMIT")
+            yield database
     except sqlite3.IntegrityError:
         raise
     except sqlite3.Error as error:
         raise InputError(f"the ledger {path} cannot be used: {error}") from None
+
+
+@contextlib.contextmanager
+def _transaction(ledger: Ledger) -> Iterator[sqlite3.Connection]:
+    """All or nothing, on disk when the block ends, alone while it lasts."""
+    with _sqlite(ledger) as database:
+        database.execute("PRAGMA synchronous = FULL")
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            yield database
+        except BaseException:
+            database.execute("ROLLBACK")
+            raise
+        database.execute("COMMIT")
 
 
 def _intend(ledger: Ledger, provider: Provider, request: VideoRequest, key: str, attempt: int) -> None:

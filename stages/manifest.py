@@ -65,6 +65,7 @@ def manifest_of(
     *,
     title: str,
     transcoded: bool,
+    generator: str = GENERATOR,
 ) -> dict[str, Any]:
     """The manifest, without its ingredients, of a file with this history.
 
@@ -72,9 +73,11 @@ def manifest_of(
     there is one; `ai` the origins that a trained model made. `transcoded` says
     that picture or sound was encoded anew. Raises InputError for an empty history.
     """
-    actions = [*_actions(history, ids, ai), _written(transcoded)]
+    actions = list(_actions(history, ids, ai))
+    if len(history) > 1 or ids:  # what was only just created was not written anew
+        actions.append(_written(transcoded))
     return {
-        "claim_generator_info": [{"name": GENERATOR, "version": version(), "specVersion": "2.4"}],
+        "claim_generator_info": [{"name": generator, "version": version(), "specVersion": "2.4"}],
         "title": title,
         "assertions": [
             {

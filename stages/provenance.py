@@ -33,7 +33,7 @@ from stages.clip import History, Origin, origins
 from stages.credentials import Credentials, Reading, ancestors, codes_in, results_of
 from stages.errors import InputError, ProvenanceError
 from stages.files import attempt, sha256
-from stages.manifest import RECORD, action_names, manifest_of
+from stages.manifest import GENERATOR, RECORD, action_names, manifest_of
 from stages.verdict import EXIT_CODES, Original, Verdict, credentials_of, judge, kind_of
 
 __all__ = [
@@ -93,6 +93,7 @@ def sign(
     anchors: Sequence[Path] = (),
     title: str | None = None,
     transcoded: bool = True,
+    generator: str = GENERATOR,
 ) -> None:
     """Sign `file` into `target`, with the files that `history` names as its ingredients.
 
@@ -100,7 +101,7 @@ def sign(
     model was shown are inputs. An origin with an archive in `archives` need not
     exist any more. A history without files signs `file` as created. `title` is
     the target's name if not given; `transcoded` is False where the streams were
-    copied. `target` may be `file` itself; it appears whole or not at all.
+    copied, `generator` who claims it, if not Afterframe itself. `target` may be `file` itself; it appears whole or not at all.
 
     Raises InputError if an origin is missing, if the container cannot carry
     credentials, if `file` carries some that are not an origin's (they would be
@@ -113,7 +114,7 @@ def sign(
     ingredients = [_ingredient(one, ids[one.file], archives, trusted) for one in made_from]
     _keep_credentials(file, ingredients)
     ai = frozenset(one.origin.file for one in ingredients if one.record["ai"])
-    manifest = manifest_of(history, ids, ai, title=title or target.name, transcoded=transcoded)
+    manifest = manifest_of(history, ids, ai, title=title or target.name, transcoded=transcoded, generator=generator)
     manifest["ingredients"] = [one.described for one in ingredients]
     with attempt(target) as part:
         _sign(file, part, manifest, [one.store for one in ingredients if one.store], signer)

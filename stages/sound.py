@@ -177,7 +177,7 @@ def settled(stream: Stream, folder: Path) -> Stream:
             return node
         bed, voice = node.inputs
         options = dict(node.options)
-        spans = heard(voice, folder)
+        spans = heard(voice, int(options["samples"]), folder)
         path = folder / f"envelope{count}.wav"
         count += 1
         values = envelope(
@@ -194,14 +194,15 @@ def settled(stream: Stream, folder: Path) -> Stream:
     return rewritten(stream, change)
 
 
-def heard(voice: Stream, folder: Path) -> tuple[tuple[int, int], ...]:
-    """From which sample to which the voice is heard; pauses under 0.25 s count as speech."""
+def heard(voice: Stream, samples: int, folder: Path) -> tuple[tuple[int, int], ...]:
+    """From which of its `samples` to which the voice is heard; pauses under 0.25 s count as speech."""
     stream = filtered("silencedetect", voice, noise=THRESHOLD, duration=str(GAP))
     said = run_command(sound_command(stream, "-", f="null"), folder)
     starts = [float(t) for t in re.findall(r"silence_start: (-?[\d.]+)", said)]
     ends = [float(t) for t in re.findall(r"silence_end: (-?[\d.]+)", said)]
-    # The voice is what lies between the end of one silence and the start of the next.
-    spans = zip([0.0, *ends], [*starts, float(1 << 40)], strict=False)
+    # The voice is what lies between the end of one silence and the start of the next. A silence that
+    # reaches the end of the sound is said to end there: without its length, a voice would seem to follow.
+    spans = zip([0.0, *ends], [*starts, samples / SAMPLE_RATE], strict=False)
     return tuple((round(a * SAMPLE_RATE), round(b * SAMPLE_RATE)) for a, b in spans if b - max(a, 0) > SHORTEST)
 
 

@@ -35,7 +35,7 @@ def shot(media: Path) -> Path:
 def voice(media: Path) -> Path:
     """1.5 s, mono, 24 kHz: a tone from 0.1 to 0.5 s and from 0.9 to 1.4 s stands for speech."""
     spoken = "0.3*sin(2*PI*1000*t)*(between(t,0.1,0.5)+between(t,0.9,1.4))"
-    return film(media / "voice.wav", "-f", "lavfi", "-i", f"aevalsrc={spoken}:s=24000:d=1.5")
+    return film(media / "voice.wav", "-f", "lavfi", "-i", f"aevalsrc='{spoken}':s=24000:d=1.5")
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +46,6 @@ def flashes(media: Path) -> Path:
     return film(
         media / "flashes.mov",
         *("-f", "lavfi", "-i", f"color=s=160x90:r=24:d=3,format=yuv420p,geq=lum='{white}':cb=128:cr=128,{TAGS}"),
-        *("-f", "lavfi", "-i", f"aevalsrc={click}|{click}:s=48000:d=3"),
+        *("-f", "lavfi", "-i", f"aevalsrc='{click}|{click}':s=48000:d=3"),
         *(*LOSSLESS, "-c:a", "pcm_s16le"),
     )

@@ -287,7 +287,7 @@ class Studio:
             if signer.root and not (self.folder / "sim-root.pem").exists():
                 shutil.copyfile(signer.root, self.folder / "sim-root.pem")
             made = Action("generate", (("model", job["model"]),), agent=AGENT, ai=True)
-            sign(unsigned, self.film_of(job), history=(made,), signer=signer)
+            sign(unsigned, self.film_of(job), history=(made,), signer=signer, generator=AGENT)
         (self.folder / "films" / f"{job['id']}-unsigned.mp4").unlink(missing_ok=True)
 
     def _hand_out_canned(self, job: sqlite3.Row) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -267,6 +268,12 @@ def test_a_process_that_was_frozen_does_not_send_what_others_gave_up(ledger: Led
     with pytest.raises(Later):
         buy(frozen, shop)
     assert (shop.sends, only_row(ledger).state) == (0, "SENDING")
+
+
+def test_many_may_open_a_new_ledger_at_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(16) as crowd:
+        for _ in crowd.map(lambda _: purchases(open_ledger(tmp_path)), range(64)):
+            pass
 
 
 def test_what_is_on_its_way_to_one_account_is_not_bought_from_another(ledger: Ledger, shop: Shop) -> None:

@@ -150,7 +150,8 @@ def run(
                 town.close_simulator()
                 town.open_simulator()
             town.send_buyer()
-        town.finish(patience=60)
+        if not naive:
+            town.finish(patience=60)
     wishes = len(list((folder / "wishes").iterdir()))
     sold = [json.loads(line)["id"] for line in (folder / "sim" / "sales.jsonl").read_text().splitlines()]
     fetched = len(list((folder / ("films" if naive else "originals")).glob("*.mp4")))
@@ -174,13 +175,14 @@ def buy(folder: Path, url: str, *, keys: bool, naive: bool) -> None:
         limit = int((folder / "limit").read_text()) if (folder / "limit").exists() else sys.maxsize
         while len(pending) < AT_ONCE and following < limit:
             if not shop.has(following):
-                (folder / "wishes" / str(following)).touch()
                 pending.add(following)
             following += 1
+        pending = {wish for wish in pending if wish < limit or (folder / "wishes" / str(wish)).exists()}
         if not pending:
             return
         waits = [0.5]
         for wish in sorted(pending):
+            (folder / "wishes" / str(wish)).touch()
             try:
                 shop.buy(provider, wish)
                 pending.remove(wish)
