@@ -242,8 +242,11 @@ class Store:
                 sync(file)
             sync(folder)
             target = self.tasks / task.name
-            with contextlib.suppress(OSError):  # made by another meanwhile: names are immutable, either will do
-                folder.rename(target)
+            old = folder.with_name(f"{folder.name}.old")
+            with contextlib.suppress(FileNotFoundError):  # somebody cleared a part of it out
+                target.rename(old)
+            folder.rename(target)
+            shutil.rmtree(old, ignore_errors=True)
             sync(self.tasks)
             slot = self.folder / "slots" / _slot_name(task.slot)
             with attempt(slot) as part:

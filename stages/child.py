@@ -20,4 +20,7 @@ if __name__ == "__main__":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it died before the kernel was asked
             sys.exit(1)
-    os.execv(program[0], program)
+    try:
+        os.execv(program[0], program)
+    except OSError as error:
+        sys.exit(f"[fatal] {program[0]}: {error.strerror}")  # as ffmpeg itself would say it

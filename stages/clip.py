@@ -148,6 +148,12 @@ class Box:
         """The whole picture."""
         return cls(Fraction(0), Fraction(0), Fraction(size.width), Fraction(size.height))
 
+    def even(self, whole: Size) -> tuple[int, int, int, int]:
+        """Left, top, width and height in even numbers, inside `whole`: 4:2:0 has no odd corners."""
+        left, top = 2 * round(self.x / 2), 2 * round(self.y / 2)
+        width, height = max(2, 2 * round(self.width / 2)), max(2, 2 * round(self.height / 2))
+        return min(left, whole.width - width), min(top, whole.height - height), width, height
+
 
 # ---------------------------------------------------------------- what a probe finds
 

@@ -226,14 +226,20 @@ def make_pictures(shots: Sequence[Shot], on_progress: Progress | None = None) ->
         said = run_command(command(outputs), folder, on_progress)
         for output, shot in zip(outputs, shots, strict=True):
             made = folder / output.name
-            check(made, shot.delivery)
+            check(made, shot.delivery, damage(said))
             made.replace(shot.target)
     return damage(said)
 
 
-def check(made: Path, delivery: Delivery) -> None:
-    """Raise FfmpegError unless the file is exactly what was described: frames, rate, size, tags, samples."""
-    picture, sound = probe(made)
+def check(made: Path, delivery: Delivery, signs: Sequence[str] = ()) -> None:
+    """Raise FfmpegError unless the file is exactly what was described: frames, rate, size, tags, samples.
+
+    `signs` of a damaged source, where there were any, tell why it is not.
+    """
+    try:
+        picture, sound = probe(made)
+    except InputError as error:
+        raise FfmpegError(f"ffmpeg made no film: {str(error).removeprefix(f'{made}: ')}") from None
     wanted = delivery.picture
     found: list[str] = []
     if picture is None:
@@ -250,7 +256,8 @@ def check(made: Path, delivery: Delivery) -> None:
     if delivery.track and (sound is None or abs(sound.samples - delivery.track.samples) > 1):
         found.append(f"{sound.samples if sound else 0} samples of sound instead of {delivery.track.samples}")
     if found:
-        raise FfmpegError(f"ffmpeg made another file than was described: {', '.join(found)}")
+        why = f"; a source is damaged: {signs[0]}" if signs else ""
+        raise FfmpegError(f"ffmpeg made another file than was described: {', '.join(found)}{why}")
 
 
 @dataclass(frozen=True, slots=True)

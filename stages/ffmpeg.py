@@ -70,6 +70,7 @@ class Encoding:
                 f"pixel_format: {self.pixel_format}, not {facts.pixel_format}",
             ),
             (facts.sample_aspect != 1 or facts.rotation != 0, "square, upright pixels"),
+            (facts.size != facts.coded, "an even number of lines and columns"),
             (not facts.constant_rate, "a constant frame rate"),
             (facts.colour not in (BT709, Colour()), "colour: bt709"),
             (facts.start != 0, "a picture that starts at 0"),
@@ -129,7 +130,7 @@ def _framed(picture: Picture) -> Stream:
     stream, scaler = picture.stream, picture.scaler
     if scaler is None:
         return stream
-    left, top, width, height = (round(edge / 2) * 2 for edge in _edges(scaler.window))
+    left, top, width, height = scaler.window.even(picture.size)
     if (width, height) != (picture.size.width, picture.size.height):
         stream = filtered("crop", stream, w=width, h=height, x=left, y=top)
     if scaler.background == "blur" and scaler.size != scaler.canvas:
@@ -169,10 +170,6 @@ def on_blur(stream: Stream, size: Size, canvas: Size) -> Stream:
     )  # fmt: skip
 
 
-def _edges(window: Any) -> tuple[Fraction, Fraction, Fraction, Fraction]:
-    return window.x, window.y, window.width, window.height
-
-
 def _head(source: Source) -> Stream:
     """A source as filters must see it: declared colours, square pixels, a constant rate, 48 kHz stereo."""
     if isinstance(source.facts, SoundFacts):
@@ -180,6 +177,8 @@ def _head(source: Source) -> Stream:
     facts, stream = source.facts, _declared(source, source.facts)
     if facts.sample_aspect != 1:
         stream = filtered("setsar", scaled(stream, facts.size), sar=1)
+    elif facts.size != facts.coded:
+        stream = filtered("crop", stream, w=facts.size.width, h=facts.size.height, x=0, y=0)
     if not facts.constant_rate:
         # fps before any trim, or frames are miscounted; the clone covers a last frame rounded away.
         stream = filtered("tpad", filtered("fps", stream, fps=facts.rate), stop=2, stop_mode="clone")
@@ -407,7 +406,8 @@ def run_ffmpeg(arguments: Sequence[str], folder: Path | None = None, on_progress
 
     Raises FfmpegError with one sentence of what was wrong.
     """
-    argv = [ffmpeg_binary(), "-hide_banner", "-nostdin", "-nostats", "-y", "-progress", "pipe:1", *arguments]
+    argv = [ffmpeg_binary(), "-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+info"]
+    argv += ["-y", "-progress", "pipe:1", *arguments]
     launcher = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid())]
     with tempfile.TemporaryFile() as errors:
         with subprocess.Popen([*launcher, *argv], cwd=folder, stdout=subprocess.PIPE, stderr=errors) as process:
@@ -420,7 +420,7 @@ def run_ffmpeg(arguments: Sequence[str], folder: Path | None = None, on_progress
         errors.seek(0)
         said = errors.read().decode(errors="replace")
     if code != 0:
-        raise FfmpegError(_diagnosis(said, code), argv, said)
+        raise FfmpegError(_diagnosis(said, code, folder), argv, said)
     return said
 
 
@@ -451,18 +451,19 @@ def ffmpeg_version() -> str:
     return words[2] if len(words) > 2 and words[0] == "ffmpeg" else "unknown"
 
 
-def _diagnosis(said: str, code: int) -> str:
-    """One sentence from ffmpeg's last words."""
+def _diagnosis(said: str, code: int, folder: Path | None) -> str:
+    """One sentence from ffmpeg's last words in `folder`."""
     for line in said.splitlines():
         if "No such filter" in line:
             return f"this ffmpeg ({ffmpeg_binary()}) lacks the filter {line.split(':')[-1].strip()}; use another build"
         if "Unknown encoder" in line:
             return f"this ffmpeg ({ffmpeg_binary()}) lacks the encoder {line.split('encoder')[-1].strip()}"
         if "No space left on device" in line:
-            return "the disk is full: ffmpeg could not write its output"
-    telling = [line for line in said.splitlines() if line.strip() and not line.startswith(("Conversion failed", " "))]
-    last = telling[-1].split("] ")[-1].strip() if telling else "it said nothing"
-    return f"ffmpeg failed (exit code {code}): {last}"
+            return f"{(folder or Path.cwd()).absolute()}: the disk is full"
+    errors = [line for line in said.splitlines() if "[error] " in line or "[fatal] " in line]
+    telling = [line for line in errors if not damage(line)] or errors or said.split("\n")[-2:-1] or ["it said nothing"]
+    # The first error is the cause; those after it tell who else stopped.
+    return f"ffmpeg failed (exit code {code}): {telling[0].split('] ')[-1].strip()}"
 
 
 def contact_sheet(file: Path, frames: int, target: Path, columns: int = 6) -> None:

@@ -25,7 +25,7 @@ def attempt(target: Path) -> Iterator[Path]:
     that shared one part file left a corrupt film which a packet probe passed.
     Raises InputError where the folder cannot be written.
     """
-    part = target.with_name(f".{target.stem}.{os.getpid()}-{secrets.token_hex(4)}.part{target.suffix}")
+    part = target.with_name(f".{target.stem[:40]}.{os.getpid()}-{secrets.token_hex(4)}.part{target.suffix}")
     try:
         with told(target):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -34,7 +34,8 @@ def attempt(target: Path) -> Iterator[Path]:
             part.replace(target)
             sync(target.parent)
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what kept it from being made also keeps it from being removed
+            part.unlink()
 
 
 @contextlib.contextmanager
@@ -49,6 +50,8 @@ def told(target: Path) -> Iterator[None]:
             errno.EPERM: "this user may not write there",
             errno.EROFS: "the file system is read-only",
             errno.ENOTDIR: "a part of its path is a file, not a folder",
+            errno.EEXIST: "a part of its path is a file, not a folder",
+            errno.ENAMETOOLONG: "its name is too long",
             errno.EISDIR: "is a folder",
         }
         if error.errno not in reasons:

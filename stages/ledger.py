@@ -33,7 +33,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 from stages.errors import (
     BudgetExceeded,
@@ -57,6 +57,9 @@ LATE = 5.0
 """Seconds after its SENDING was committed in which a request may still start. A process
 that was frozen in between would otherwise send what others have long concluded was lost."""
 
+KEYS_LAST = 6 * 3600.0
+"""Seconds for which a provider that honours keys is trusted to remember one; a day is usual."""
+
 STUCK = 3600.0
 """Seconds after which a job that still runs is reported instead of awaited."""
 
@@ -71,7 +74,8 @@ class Purchase:
     """One row: one attempt at buying the request of `key`. Times are seconds since 1970.
 
     `price` is US dollars. `failure`, `code` and `text` are those of the
-    ProviderError that ended the attempt, or that troubles it.
+    ProviderError that ended the attempt, or that troubles it. `first_sent` is
+    the earliest send whose outcome was unknown, `sent_at` the latest.
     `original` is the paid file, relative to the ledger's home.
     """
 
@@ -87,6 +91,7 @@ class Purchase:
     size: str
     price: Decimal
     sends: int = 0
+    first_sent: float = 0.0
     sent_at: float = 0.0
     job_id: str = ""
     created_at: float = 0.0
@@ -180,15 +185,16 @@ def submit_once(
             _intend(ledger, provider, request, key, 1 + max((old.attempt for old in rows), default=0))
         elif row.state in ("ACCEPTED", "DONE"):
             return row
-        elif row.state == "SENDING" and not provider.idempotent:
+        elif row.state == "SENDING" and not _honours_keys(ledger, provider, row):
             _reconcile(ledger, provider, row, patience=provider.settle)
         else:
+            _refuse_again(rows, provider, request)
             if row.state == "SENDING":  # the same key must mean the same request
                 _same_account(provider, row)
                 request, price = replace(request, model=row.model, seconds=row.seconds), row.price
             claimed = _claim(ledger, provider, request, row, price, limits)
             if claimed and (claimed.key, claimed.attempt) == (row.key, row.attempt):
-                return _send(ledger, provider, request, claimed)
+                return _send(ledger, provider, request, claimed, before=row)
             if claimed:
                 _reconcile(ledger, provider, claimed, patience=1.0)
     raise Later(1.0)
@@ -237,6 +243,10 @@ def _refuse_again(rows: Sequence[Purchase], provider: Provider, request: VideoRe
             raise ProviderRefused(f"{sentence} ({row.text or row.code})", row.failure, row.code, row.text)
 
 
+def _honours_keys(ledger: Ledger, provider: Provider, row: Purchase) -> bool:
+    return provider.idempotent and ledger.clock() - row.first_sent < KEYS_LAST
+
+
 def _same_account(provider: Provider, row: Purchase) -> None:
     if (provider.name, provider.account) != (row.provider, row.account):
         asked = f"{provider.name} at {provider.account}"
@@ -249,26 +259,29 @@ def _same_account(provider: Provider, row: Purchase) -> None:
 # ---------------------------------------------------------------- sending
 
 
-def _send(ledger: Ledger, provider: Provider, request: VideoRequest, row: Purchase) -> Purchase:
-    """POST, once; `row` is SENDING by our own hand."""
+def _send(ledger: Ledger, provider: Provider, request: VideoRequest, row: Purchase, *, before: Purchase) -> Purchase:
+    """POST, once; `row` is SENDING by our own hand.
+
+    A clear no means that nothing was sold, unless the same was sent `before`
+    with an outcome that is still open: then it stays open.
+    """
     if ledger.clock() - row.sent_at > LATE:
         raise Later(provider.settle)
+    still_open = before.state == "SENDING"
     try:
         job = provider.submit(request, f"{row.key[:40]}-{row.attempt}")
     except (Later, InputError):
-        _move(ledger, row, state="INTENT")
+        _move(ledger, row, state=before.state)
         raise
     except ProviderRefused as error:
-        _move(ledger, row, state="REJECTED", **_words(error))
+        _move(ledger, row, state="SENDING" if still_open else "REJECTED", **_words(error))
         raise
     except ProviderUnavailable as error:
-        if error.code == NOT_SENT:
-            _move(ledger, row, state="INTENT")
+        nothing_sent = error.code == NOT_SENT
+        _move(ledger, row, state=before.state if nothing_sent else "SENDING", **_words(error))
+        if nothing_sent or row.sends % SENDS == 0:
             raise
-        _move(ledger, row, **_words(error))
         log.warning("%s; whether it took the request will be seen later", error)
-        if row.sends % SENDS == 0:
-            raise
         if provider.idempotent:
             raise Later(min(2.0**row.sends, 60.0)) from None
         raise Later(provider.settle if provider.can_list else 0.1) from None
@@ -308,7 +321,7 @@ def _reconcile(ledger: Ledger, provider: Provider, row: Purchase, *, patience: f
     wait = row.sent_at + provider.settle - ledger.clock()
     if wait > 0:
         raise Later(min(wait, patience))
-    job = _landed(row, provider.find(row.sent_at - SKEW), _owned(ledger, row))
+    job = _landed(row, provider.find(row.first_sent - SKEW), _owned(ledger, row))
     if job is None:
         _move(ledger, row, state="INTENT")
     else:
@@ -316,25 +329,30 @@ def _reconcile(ledger: Ledger, provider: Provider, row: Purchase, *, patience: f
 
 
 def _landed(row: Purchase, jobs: Sequence[VideoJob], owned: frozenset[str]) -> VideoJob | None:
-    """The oldest of `jobs` that is what `row` sent and that no row owns."""
-    earliest = row.sent_at - SKEW
+    """The oldest of `jobs` that is what `row` sent and that no row owns.
+
+    Where a list leaves prompts out, or cuts them, a job that may be it stops us.
+    """
     alike = [
         job
         for job in jobs
         if job.id not in owned
-        and (job.created_at is None or job.created_at >= earliest)
+        and (job.created_at is None or job.created_at >= row.first_sent - SKEW)
         and (not job.model or re.fullmatch(re.escape(row.model) + r"(-\d{4}-\d\d-\d\d)?", job.model))
         and (not job.seconds or job.seconds == row.seconds)
         and (not job.size or str(job.size) == row.size)
-        and (not job.prompt or job.prompt.split() == row.prompt.split())
     ]
-    unsure = [job.id for job in alike if not job.prompt]
+    asked = row.prompt.split()
+    same = [job for job in alike if job.prompt.split() == asked]
+    if same:
+        return min(same, key=lambda job: job.created_at or 0.0)
+    unsure = [job.id for job in alike if job.prompt.split() == asked[: len(job.prompt.split())]]
     if unsure:
         raise SubmissionUnknown(
-            f"{row.provider} lists jobs without their prompts; {', '.join(unsure)} may be the one "
+            f"{row.provider} lists jobs without their whole prompts; {', '.join(unsure)} may be the one "
             f"that was sent for {row.prompt!r}: look there, or ask for a new take"
         )
-    return min(alike, key=lambda job: job.created_at or 0.0, default=None)
+    return None
 
 
 # ---------------------------------------------------------------- fetching
@@ -357,6 +375,9 @@ def _fetch(ledger: Ledger, provider: Provider, row: Purchase) -> Path:
     part = folder / f".{row.key[:16]}.{os.getpid()}-{secrets.token_hex(4)}.part"
     with told(part), contextlib.ExitStack() as stack:
         folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob(".*.part"):  # a kill left it
+            if old.stat().st_mtime < time.time() - 86400:
+                old.unlink(missing_ok=True)
         stack.callback(part.unlink, missing_ok=True)
         try:
             provider.download(row.job_id, part)
@@ -409,7 +430,8 @@ CREATE TABLE IF NOT EXISTS purchase (
     key TEXT NOT NULL, attempt INTEGER NOT NULL, version INTEGER NOT NULL, state TEXT NOT NULL,
     provider TEXT NOT NULL, account TEXT NOT NULL, model TEXT NOT NULL, prompt TEXT NOT NULL,
     seconds INTEGER NOT NULL, size TEXT NOT NULL, price TEXT NOT NULL DEFAULT '0',
-    sends INTEGER NOT NULL DEFAULT 0, sent_at DOUBLE PRECISION NOT NULL DEFAULT 0,
+    sends INTEGER NOT NULL DEFAULT 0,
+    first_sent DOUBLE PRECISION NOT NULL DEFAULT 0, sent_at DOUBLE PRECISION NOT NULL DEFAULT 0,
     job_id TEXT NOT NULL DEFAULT '', created_at DOUBLE PRECISION NOT NULL DEFAULT 0,
     looks INTEGER NOT NULL DEFAULT 0, next_look DOUBLE PRECISION NOT NULL DEFAULT 0,
     original TEXT NOT NULL DEFAULT '', sha256 TEXT NOT NULL DEFAULT '',
@@ -432,7 +454,16 @@ def open_ledger(folder: Path | None = None, clock: Callable[[], float] = time.ti
     with _transaction(ledger) as database:
         for statement in TABLES.split(";"):
             database.execute(statement)
+        _upgrade(database)
     return ledger
+
+
+def _upgrade(database: sqlite3.Connection) -> None:
+    """Give a ledger of an earlier version what it lacks: what was bought with that stays bought."""
+    columns = {row["name"] for row in database.execute("PRAGMA table_info(purchase)")}
+    if "first_sent" not in columns:
+        database.execute("ALTER TABLE purchase ADD COLUMN first_sent DOUBLE PRECISION NOT NULL DEFAULT 0")
+        database.execute("UPDATE purchase SET first_sent = sent_at")
 
 
 def _write_ahead(ledger: Ledger) -> None:
@@ -508,7 +539,14 @@ def _claim(
     """
     now = ledger.clock()
     sent = {"now": now, **_asked(provider, request)}
-    news = {**_asked(provider, request), "price": str(price), "sends": row.sends + 1, "sent_at": now}
+    news = {
+        "state": "SENDING",
+        **_asked(provider, request),
+        "price": price,
+        "sends": row.sends + 1,
+        "first_sent": row.first_sent if row.state == "SENDING" else now,
+        "sent_at": now,
+    }
     with _transaction(ledger) as database:
         alike = database.execute(ALIKE, sent | {"key": row.key, "attempt": row.attempt}).fetchone()
         if alike and provider.can_list and not provider.idempotent:
@@ -516,11 +554,11 @@ def _claim(
         for budget in limits.budgets:
             _within(budget, price, _spent(database, budget, row), request)
         _in_turn(database, sent, row, limits, now)
-        if not _set(database, row, {"state": "SENDING", **news}):
+        if not _set(database, row, news | {"price": str(price)}):
             return None
         database.execute("INSERT INTO send VALUES (:provider, :account, :model, :now)", sent)
         database.execute("DELETE FROM send WHERE at < :now - 86400", sent)
-    return _reread(ledger, row)
+    return replace(row, version=row.version + 1, **news)  # not read again: that may be another's by now
 
 
 ALIKE = """SELECT * FROM purchase WHERE state = 'SENDING' AND account = :account AND provider = :provider
@@ -597,8 +635,8 @@ def _owned(ledger: Ledger, row: Purchase) -> frozenset[str]:
     return frozenset(each.job_id for each in purchases(ledger) if (each.provider, each.account) == account)
 
 
-def _asked(provider: Provider, request: VideoRequest) -> dict[str, object]:
-    account = {"provider": provider.name, "account": provider.account, "model": request.model}
+def _asked(provider: Provider, request: VideoRequest) -> dict[str, Any]:
+    account: dict[str, Any] = {"provider": provider.name, "account": provider.account, "model": request.model}
     return account | {"prompt": request.prompt, "seconds": request.seconds, "size": str(request.size)}
 
 

@@ -122,7 +122,7 @@ def probe(path: Path) -> tuple[PictureFacts | None, SoundFacts | None]:
         if video is None and audio is None:
             raise InputError(f"{path}: holds neither video nor sound")
         packets = _read(container, [s for s in (video, audio) if s])
-        sound = _sound_facts(audio, packets[audio.index]) if audio else None
+        sound = _sound_facts(audio, packets[audio.index], _first_heard(path, packets[audio.index])) if audio else None
         picture = _picture_facts(path, container, video, packets[video.index]) if video else None
     return picture, sound
 
@@ -163,7 +163,7 @@ def _opened(path: Path) -> Iterator[InputContainer]:
     import av  # noqa: PLC0415 -- heavy: a plan of cached files needs none of it
 
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path.absolute())) as container:  # a colon in a relative name would be a protocol
             yield container
     except PermissionError:
         raise InputError(f"{path}: may not be read by this user") from None
@@ -262,8 +262,9 @@ def _first_rotation(path: Path, container: InputContainer, stream: av.VideoStrea
 
 
 def _square(upright: Size, aspect: Fraction) -> Size:
-    """The size in square pixels: a width that is not even is rounded to one that is."""
-    return upright if aspect == 1 else Size(2 * round(upright.width * aspect / 2), upright.height)
+    """The size in square pixels and even numbers: a last odd line or column is not shown."""
+    width = upright.width // 2 * 2 if aspect == 1 else 2 * round(upright.width * aspect / 2)
+    return Size(width, upright.height // 2 * 2)
 
 
 def _rate(stream: av.VideoStream, times: list[Fraction]) -> tuple[Fraction, bool]:
@@ -273,13 +274,30 @@ def _rate(stream: av.VideoStream, times: list[Fraction]) -> tuple[Fraction, bool
             abs((time - times[0]) * candidate - index) < Fraction(1, 4) for index, time in enumerate(times)
         ):
             return Fraction(candidate), True
+
+    def off(rate: Fraction) -> Fraction:
+        return max(abs((time - times[0]) * rate - round((time - times[0]) * rate)) for time in times)
+
     average = Fraction(stream.average_rate or stream.guessed_rate or 25)
-    return min(STANDARD_RATES, key=lambda rate: abs(rate - average)), False
+    # Where frames are only left out, the rate is that of the grid on which the others stand.
+    grids = [rate for rate in STANDARD_RATES if rate >= average and off(rate) < Fraction(1, 4)]
+    return min(grids, key=off) if grids else min(STANDARD_RATES, key=lambda rate: abs(rate - average)), False
 
 
-def _sound_facts(stream: av.AudioStream, packets: _Packets) -> SoundFacts:
+def _first_heard(path: Path, packets: _Packets) -> Fraction:
+    """When the first sample sounds: a first packet may hold an encoder's priming, which is never heard.
+
+    Opened anew, since seeking to the start goes by the picture's key frames.
+    """
+    with contextlib.suppress(InputError), _opened(path) as container:
+        for frame in container.decode(audio=0):
+            if frame.pts is not None and frame.time_base is not None:
+                return max(Fraction(0), frame.pts * frame.time_base)
+    return max(Fraction(0), packets.times[0]) if packets.times else Fraction(0)
+
+
+def _sound_facts(stream: av.AudioStream, packets: _Packets, start: Fraction) -> SoundFacts:
     context = stream.codec_context
-    start = max(Fraction(0), packets.times[0]) if packets.times else Fraction(0)
     if stream.duration is not None and stream.time_base is not None:
         length = stream.duration * stream.time_base
     else:

@@ -34,7 +34,7 @@ from stages.clip import (
     samples_for,
     seconds,
 )
-from stages.errors import InputError
+from stages.errors import FfmpegError, InputError
 from stages.ffmpeg import rewritten, run_command, sound_command
 from stages.stage import edit
 
@@ -283,7 +283,7 @@ def make_sound(track: Track, target: Path) -> SoundReport:
     """
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".sound-") as name:
         folder = Path(name)
-        mix = folder / "mix.wav"
+        mix = Path("mix.wav")  # ffmpeg runs in the folder
         exact = _exactly(settled(track.sound.stream, folder), track.samples)
         before = _measured(run_command(sound_command(_metered(exact), "mix.wav", acodec="pcm_f32le"), folder))
         facts = SoundFacts("pcm_f32le", "", SAMPLE_RATE, 2, "stereo", track.samples)
@@ -342,7 +342,9 @@ def _metered(stream: Stream) -> Filter:
 
 
 def _measured(said: str) -> Measured:
-    summary = said[said.rindex("Summary:") :]
+    _, found, summary = said.rpartition("Summary:")
+    if not found:
+        raise FfmpegError("ffmpeg measured no loudness", stderr=said)
 
     def value(label: str) -> float:
         match = re.search(rf"{label}:\s+(-?inf|nan|-?[\d.]+)", summary)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import stages.ledger
 from stages.clip import Size
 from stages.errors import (
     BudgetExceeded,
@@ -196,6 +199,38 @@ def test_where_keys_are_honoured_the_same_key_is_sent_at_once(ledger: Ledger, sh
     assert (shop.sends, len(shop.jobs), row.model) == (2, 1, "sora-2")
 
 
+@pytest.mark.parametrize(
+    "no",
+    [
+        ProviderRefused("key", "unauthorized"),
+        Later(7),
+        ProviderUnavailable("cannot reach it", "transient", NOT_SENT),
+        InputError("no such file"),
+    ],
+)
+def test_a_clear_no_says_nothing_about_what_was_sent_before(ledger: Ledger, shop: Shop, no: Exception) -> None:
+    """The first send was sold; the second, with the same key, met a wrong API key or a limit."""
+    shop.idempotent, shop.trouble = True, [BROKEN]
+    with pytest.raises(Later):
+        buy(ledger, shop)
+    shop.trouble, shop.sells = [no], False
+    with pytest.raises(type(no)):
+        buy(ledger, shop)
+    assert only_row(ledger).state == "SENDING"
+    row = buy(ledger, shop)
+    assert (row.attempt, row.job_id, len(shop.jobs)) == (1, "video_1", 1)
+
+
+def test_keys_are_not_trusted_for_ever(ledger: Ledger, shop: Shop) -> None:
+    shop.idempotent, shop.trouble = True, [BROKEN, BROKEN]
+    for _ in range(2):
+        with pytest.raises(Later):
+            buy(ledger, shop)
+        shop.now += 4 * 3600
+    assert buy(ledger, shop).job_id == "video_1"  # found by listing back to the first send
+    assert (shop.sends, len(shop.jobs)) == (2, 1)
+
+
 def test_where_nothing_can_be_listed_a_human_is_asked(ledger: Ledger, shop: Shop) -> None:
     shop.can_list, shop.trouble = False, [BROKEN]
     with pytest.raises(Later):
@@ -237,11 +272,12 @@ def test_adopted_is_the_oldest_that_is_alike_and_nobodys(ledger: Ledger, shop: S
     assert buy(ledger, shop).job_id == mine != owned
 
 
-def test_a_list_without_prompts_proves_nothing(ledger: Ledger, shop: Shop) -> None:
+@pytest.mark.parametrize("prompt", ["", "a rose"])
+def test_a_list_without_whole_prompts_proves_nothing(ledger: Ledger, shop: Shop, prompt: str) -> None:
     shop.trouble, shop.sells = [BROKEN], False
     with pytest.raises(Later):
         buy(ledger, shop)
-    shop.sell(WISH, prompt="")
+    shop.sell(WISH, prompt=prompt)
     shop.now += shop.settle + 1
     with pytest.raises(SubmissionUnknown, match="video_1"):
         buy(ledger, shop)
@@ -263,11 +299,29 @@ def test_requests_that_look_alike_are_sent_one_at_a_time(ledger: Ledger, shop: S
 
 
 def test_a_process_that_was_frozen_does_not_send_what_others_gave_up(ledger: Ledger, shop: Shop) -> None:
-    times = iter([shop.now, shop.now + 600, shop.now + 600])
+    times = iter([shop.now, shop.now + 600])
     frozen = replace(ledger, clock=lambda: next(times))
     with pytest.raises(Later):
         buy(frozen, shop)
     assert (shop.sends, only_row(ledger).state) == (0, "SENDING")
+
+
+def test_a_process_frozen_before_it_sends_does_not_take_anothers_turn_for_its_own(
+    ledger: Ledger, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = stages.ledger._send
+    row: list[Purchase] = []
+
+    def freeze(*args: Any, **options: Any) -> Purchase:
+        monkeypatch.setattr(stages.ledger, "_send", plain)
+        shop.now += 600
+        row.append(buy(ledger, shop))  # another process finds out, and buys
+        return plain(*args, **options)
+
+    monkeypatch.setattr(stages.ledger, "_send", freeze)
+    with pytest.raises(Later):
+        buy(ledger, shop)
+    assert (shop.sends, buy(ledger, shop)) == (1, row[0])
 
 
 def test_many_may_open_a_new_ledger_at_once(tmp_path: Path) -> None:
@@ -324,6 +378,11 @@ def test_what_policy_refused_is_not_sent_to_that_model_again(ledger: Ledger, sho
     with pytest.raises(ProviderRefused, match=r"not sent again.*blocked by our system") as refused:
         buy(ledger, shop)
     assert (shop.sends, refused.value.failure) == (1, "moderation_input")
+    shop.trouble = [Later(7)]
+    with pytest.raises(Later):
+        buy(ledger, shop, replace(WISH, model="sora-2-pro"))
+    with pytest.raises(ProviderRefused, match="not sent again"):
+        buy(ledger, shop)
     assert buy(ledger, shop, replace(WISH, model="sora-2-pro")).attempt == 2
 
 
@@ -469,6 +528,13 @@ def test_what_is_no_film_is_not_kept(ledger: Ledger, shop: Shop) -> None:
 def test_nothing_to_collect_is_said(ledger: Ledger, shop: Shop) -> None:
     with pytest.raises(InputError, match="nothing was bought"):
         collect(ledger, shop, "never asked")
+
+
+def test_a_ledger_of_an_earlier_version_is_read(ledger: Ledger, shop: Shop) -> None:
+    row = buy(ledger, shop)
+    with contextlib.closing(sqlite3.connect(ledger.home / "ledger.sqlite3")) as database:
+        database.execute("ALTER TABLE purchase DROP COLUMN first_sent")
+    assert buy(open_ledger(ledger.home, ledger.clock), shop) == row
 
 
 def test_a_damaged_ledger_is_named(tmp_path: Path) -> None:
