@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -154,12 +153,13 @@ def test_a_delivery_is_a_copy_of_its_own(finished: Workshop) -> None:
     assert hashes(finished) == before
 
 
-def test_a_project_that_was_moved_encodes_nothing_again(finished: Workshop, tmp_path: Path) -> None:
+def test_a_project_that_was_moved_encodes_nothing_again(
+    finished: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = hashes(finished)
     finished.folder.rename(tmp_path / "moved")
     moved = Workshop(tmp_path / "moved")
-    watched_ffmpeg(moved)
-    os.environ["IMAGEIO_FFMPEG_EXE"] = str(moved.folder / "watched-ffmpeg")  # monkeypatch puts it back
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(watched_ffmpeg(moved)))
     result = moved.run()
     assert (set(actions(result).values()), result.placed, moved.calls()) == ({"cached"}, [], [])
     (moved.folder / "out" / "web.mp4").unlink()
@@ -239,7 +239,10 @@ def test_a_kept_film_that_rotted_is_not_delivered(finished: Workshop) -> None:
     ]
     flip_a_byte(kept)
     (finished.folder / "out" / "web.mp4").unlink()
-    finished.run()
+    with pytest.raises(ProvenanceError, match=r"web\.mp4: what was kept of it has changed on the disk; run again"):
+        finished.run()
+    assert not (finished.folder / "out" / "web.mp4").exists()
+    assert finished.run().count("encode") == 1
     assert verify(finished.folder / "out" / "web.mp4", anchors=finished.store.anchors).verdict == "proved"
 
 

@@ -144,13 +144,13 @@ def test_a_film_with_a_damaged_picture_is_finished_and_the_damage_is_told(shot: 
 
 def test_a_film_that_is_damaged_all_over_is_finished_or_refused_for_its_damage(shot: Path, tmp_path: Path) -> None:
     clip = strip_audio(trim(open_clip(damaged(shot, tmp_path / "damaged.mp4", range(3, 60))), length="2s"))
+    told = ""
     try:
         render(clip, "out.mp4")
     except FfmpegError as error:
-        assert "a source is damaged: " in str(error)
-        assert not Path("out.mp4").exists()
-    else:
-        assert len(luma(tmp_path / "out.mp4")) == 48
+        told = str(error)
+    assert "a source is damaged: " in told or len(luma(tmp_path / "out.mp4")) == 48
+    assert not (told and Path("out.mp4").exists())
 
 
 def test_an_hdr_film(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lab import described, picture_of, sound_of
 
@@ -39,7 +39,6 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(captions())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_srt_reads_what_it_wrote(file: Path, cues: tuple[Cue, ...]) -> None:
     file.write_text(srt(cues), encoding="utf-8")
     assert read_srt(file) == tuple(replace(cue, text=cue.text.replace("-->", "→")) for cue in cues)

@@ -20,7 +20,7 @@ from lab import described, picture_of, sound_of
 
 import stages.sound
 from stages import Clip, Cue, Encoding, fit, level, mix_audio, open_clip, replace_audio, strip_audio, trim, upscale
-from stages.clip import Captions, Colour, PictureFacts, SoundFacts, Source, Stream, filtered
+from stages.clip import Captions, Colour, PictureFacts, Size, SoundFacts, Source, Stream, filtered
 from stages.delivery import planned
 from stages.ffmpeg import Command, Output, command, linked_graph, sound_command
 from stages.media import clip_from
@@ -93,6 +93,7 @@ HEADS: dict[str, dict[str, Any]] = {
     "rgb": {"pixel_format": "gbrp"},
     "anamorphic": {"sample_aspect": Fraction(64, 45), "constant_rate": True},
     "variable-rate": {"constant_rate": False},
+    "odd": {"coded": Size(161, 91)},
     "late": {"start": Fraction(1, 2)},
 }
 

@@ -120,6 +120,10 @@ def test_cover_crops_inside_the_picture_to_exactly_the_frames_shape(size: Size, 
     assert window.width == size.width or window.height == size.height
     assert 0 <= window.x <= window.x + window.width <= size.width
     assert 0 <= window.y <= window.y + window.height <= size.height
+    left, top, width, height = window.even(size)
+    assert left % 2 == top % 2 == width % 2 == height % 2 == 0
+    assert 0 <= left < left + width <= size.width
+    assert 0 <= top < top + height <= size.height
 
 
 @given(sizes, sizes)

@@ -34,11 +34,13 @@ from lab import (
     tone,
 )
 
+import presets
 from stages import (
     Clip,
     Cue,
     Encoding,
     Size,
+    conform,
     deliver,
     fit,
     level,
@@ -106,8 +108,8 @@ def test_a_film_brought_to_another_rate_keeps_its_length_and_order(
     assert numbers(made.file) == pytest.approx(list(range(0, 90, 2)), abs=1)
 
 
-def test_a_film_shot_at_25_of_which_every_frame_is_shown_at_24(tmp_path: Path) -> None:
-    """A container's own clock, coarser than the frames: Matroska counts milliseconds."""
+def test_a_clock_coarser_than_the_frames_miscounts_none(tmp_path: Path) -> None:
+    """Matroska counts milliseconds."""
     source = counted(tmp_path / "counted.mkv", rate="24000/1001")
     clip = open_clip(source)
     assert (picture_of(clip).rate, picture_of(clip).frames) == (Fraction(24000, 1001), 48)
@@ -587,6 +589,23 @@ def test_four_deliveries_of_one_process_are_those_of_four(shot: Path, tmp_path: 
         assert len(together) == delivery.frames
         assert all(np.array_equal(one, other) for one, other in zip(together, alone, strict=True))
     assert sorted(file.name for file in tmp_path.iterdir()) == ["0.mp4", "1.mp4", "2.mp4", "3.mp4", "alone.mp4"]
+
+
+@pytest.mark.parametrize("preset", presets.names("delivery"))
+def test_every_preset_gets_what_it_asks_for(
+    preset: str, shot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = deliver(open_clip(shot), preset, "out: [here]/film.mp4")
+    sheet = presets.read("delivery", preset)
+    frame = sheet.get("frame", "160x90")
+    assert conform(made.file, preset) == made.findings == ()
+    assert (str(picture_of(made.file).size), picture_of(made.file).frames) == (frame, 72)
+    assert measure(sound_of(made.file)).loudness == pytest.approx(sheet["loudness"], abs=0.2)
+    assert mp4_layout(made.file).edit_lists == (sheet["edit_lists"] == "allow")
+    assert made.loudness
+    assert made.loudness.loudness == pytest.approx(sheet["loudness"], abs=0.2)
+    assert [file.name for file in made.file.parent.iterdir()] == ["film.mp4"]
 
 
 def test_progress_is_told_up_to_the_last_frame(shot: Path, tmp_path: Path) -> None:
