@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -36,18 +37,36 @@ def main() -> None:
     """Run the command line; what goes wrong is told in a sentence, never as a traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     from stages.errors import AfterframeError, InputError
-    from stages.files import WriteError
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill stops like Ctrl-C
+    code = 0
     try:
         app()
-    except AfterframeError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2 if isinstance(error, InputError) and not isinstance(error, WriteError) else 1)
-    except KeyboardInterrupt:
+    except* AfterframeError as group:
+        errors = [error for error in _flat(group) if isinstance(error, AfterframeError)]
+        for error in errors:
+            print(error, file=sys.stderr)
+        code = 2 if all(isinstance(error, InputError) for error in errors) else 1
+    except* KeyboardInterrupt:
         print("stopped; run it again to go on from here", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(1)
+        code = 130
+    except* BrokenPipeError:
+        code = 1
+    except* OSError as group:
+        print(
+            "; ".join(f"{error.filename or 'the machine'}: {error.strerror or error}" for error in _flat(group)),
+            file=sys.stderr,
+        )
+        code = 1
+    sys.exit(code)
+
+
+def _flat(group: BaseExceptionGroup[Any]) -> list[Any]:
+    return [
+        one
+        for error in group.exceptions
+        for one in (_flat(error) if isinstance(error, BaseExceptionGroup) else [error])
+    ]
 
 
 # ---------------------------------------------------------------- recipes
@@ -60,7 +79,7 @@ def run(
     retake: Annotated[str, typer.Option("--retake", help="Buy one more take of this step.")] = "",
     until: Annotated[str, typer.Option("--until", help="Stop after this step; nothing is delivered.")] = "",
     sim: Sim = False,
-    jobs: Annotated[int, typer.Option("--jobs", help="How many tasks may work at once; 0: one a core.")] = 0,
+    jobs: Annotated[int, typer.Option("--jobs", min=0, help="How many tasks may work at once; 0: one a core.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Make what a recipe asks for; what is there already is used again."""

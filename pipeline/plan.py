@@ -8,28 +8,27 @@ its cache key, its place on disk, and how it is found again after a crash.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.recipe import Argument, Delivery, FromFile, FromStep, Given, Recipe, Step
-from stages import delivery as delivering
-from stages.clip import Clip, Size, origins
-from stages.credentials import Credentials
+from stages.clip import Clip, Size, Source, origins
+from stages.delivery import FILM, Cut, cut, delivery_preset, finish
 from stages.errors import InputError, RecipeError
-from stages.filming import ARCHIVE, Market, purchase_key
-from stages.sound import Measured, Track
-from stages.stage import Stage
+from stages.filming import ROOTS, Market
+from stages.ingest import ARCHIVE, ingest
+from stages.mixing import SOUND, make_sound
 
 Parts = Mapping[str, str]
 """What a result depends on, by name: `trim.length: 6s`, `clip: sha256:…`, `ffmpeg: n9.0.2`."""
 
 Action = Literal["cached", "encode", "copy", "make", "pay"]
 
-SOUND_VERSION, DELIVERY_VERSION, INGEST_VERSION = 1, 1, 1
+INGEST, SOUND_VERSION, FILM_VERSION, DELIVERY_VERSION = "1", "1", "1", "1"
 """Raised when the same parts come to mean another result."""
 
 
@@ -38,11 +37,12 @@ SOUND_VERSION, DELIVERY_VERSION, INGEST_VERSION = 1, 1, 1
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """A user's file: its SHA-256, and the clip in it, or why there is none."""
+    """A user's file: its SHA-256, and the clip in it, or why there is none. `stamp` tells whether it changed."""
 
     sha256: str
     clip: Clip | None = None
     fault: str = ""
+    stamp: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Note:
 class World:
     """One snapshot of what exists.
 
-    `notes` are the finished tasks by name and `latest` the last one for a slot;
+    `notes` are the finished tasks by name, `latest` the parts of the last one for a slot;
     `tools` are versions, `signer` a fingerprint; `delivered` says which
     deliveries lie in place, by SHA-256; `shop` is what can be bought and what
     was; `takes` are those that were asked for after the recipe was written.
@@ -88,7 +88,7 @@ class World:
 
     files: Mapping[Path, FileFacts]
     notes: Mapping[str, Note] = field(default_factory=dict)
-    latest: Mapping[str, Note] = field(default_factory=dict)
+    latest: Mapping[str, Parts] = field(default_factory=dict)
     tools: Parts = field(default_factory=dict)
     signer: str = ""
     delivered: Mapping[Path, str] = field(default_factory=dict)
@@ -100,55 +100,47 @@ class World:
 
 
 @dataclass(frozen=True, slots=True)
-class Ingest:
-    """Read a file's credentials and archive them, before anything touches it; `clip` is what it holds, if it does."""
+class FileOf:
+    """A file that another task makes."""
 
-    file: Path
-    clip: Clip | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Ingested:
-    """What was found in a file at ingest: its credentials, and how loud it is."""
-
-    credentials: Credentials
-    loudness: Measured | None
+    task: str
+    file: str
 
 
 @dataclass(frozen=True, slots=True)
-class MakeSound:
-    """Mix, level and encode one sound."""
+class ResultOf:
+    """One field of what another task's function returns."""
 
-    track: Track
-
-
-@dataclass(frozen=True, slots=True)
-class MakeDelivery:
-    """Encode, sign and verify one file; `sound` and `archives` name the tasks that it reads."""
-
-    delivery: delivering.Delivery
-    file: Path
-    sound: str
-    archives: Mapping[Path, str]
+    task: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
-class RunJob:
-    """Call a job's function with `arguments`; `inputs` are the clips behind the files among them."""
+class Call:
+    """Call `function` with `arguments`, in which a FileOf or ResultOf stands for what another task made.
 
-    stage: Stage
+    The runner adds what only it knows, by the names of the parameters.
+    """
+
+    function: Callable[..., Any]
     arguments: Mapping[str, Any]
-    inputs: Mapping[str, Clip]
+    inputs: Mapping[str, Clip] = field(default_factory=dict)
 
 
-Work = Ingest | MakeSound | MakeDelivery | RunJob
+@dataclass(frozen=True, slots=True)
+class Film:
+    """Encode a cut, together with others of the same sources where there are any."""
+
+    cut: Cut
+    sound: FileOf | None
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
     """One thing to make, in a folder of its name.
 
-    `slot` is the same for every version of it, so that one can say what changed.
+    `slot` is the same for every version of it, so that one can say what
+    changed. `promised`: it rests on something that is yet to be made.
     """
 
     name: str
@@ -156,7 +148,7 @@ class Task:
     steps: tuple[str, ...]
     parts: Parts
     needs: tuple[str, ...]
-    work: Work
+    work: Call | Film
     action: Action
     reason: str
     price: Decimal | None = None
@@ -164,8 +156,17 @@ class Task:
 
     @property
     def title(self) -> str:
-        """What people call it: `sound`, `web`, `bunny.mp4`."""
+        """What people call it: `sound for web`, `web`, `bunny.mp4`."""
         return self.slot.split(":", 1)[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a delivery goes, and the task that makes it."""
+
+    file: Path
+    cut: Cut
+    task: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +174,8 @@ class Plan:
     """The tasks, each after those it needs; `remarks` are worth telling before anything runs."""
 
     tasks: tuple[Task, ...]
+    deliveries: tuple[Placement, ...] = ()
     remarks: tuple[str, ...] = ()
-    deliveries: tuple[tuple[MakeDelivery, str], ...] = ()
 
     def __getitem__(self, name: str) -> Task:
         return next(task for task in self.tasks if task.name == name)
@@ -187,13 +188,13 @@ class Plan:
 class Chain:
     """What a picture or a sound depends on.
 
-    `identity` is what was asked for, versions aside: stages, parameters as
-    written, hashes of users' files. `versions` are those of the stages and
-    tools behind it. `parts` say the same in words, to tell what changed.
+    `identity` is a hash of what was asked for, versions aside: stages,
+    parameters as written, users' files. `version` is one of the versions of
+    the stages and tools behind it. `parts` say both in words.
     """
 
     identity: str = ""
-    versions: Parts = field(default_factory=dict)
+    version: str = ""
     parts: Parts = field(default_factory=dict)
 
 
@@ -208,21 +209,31 @@ class Made:
     needs: tuple[str, ...] = ()
 
     @property
-    def identity(self) -> str:
-        """Of both."""
-        return (
-            self.picture.identity if self.picture == self.sound else _digest(self.picture.identity, self.sound.identity)
-        )
+    def both(self) -> Chain:
+        """What the clip as a whole depends on."""
+        if self.picture == self.sound:
+            return self.picture
+        identity = _digest(self.picture.identity, self.sound.identity)
+        version = _digest(self.picture.version, self.sound.version)
+        return Chain(identity, version, {**self.sound.parts, **self.picture.parts})
 
-    @property
-    def versions(self) -> Parts:
-        """Of both."""
-        return {**self.sound.versions, **self.picture.versions}
 
-    @property
-    def parts(self) -> Parts:
-        """Of both."""
-        return {**self.sound.parts, **self.picture.parts}
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that is read as a file, not as a clip."""
+
+    path: Path
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A value that a later step asked for: it makes a difference to the name, not to the identity."""
+
+    text: str
+
+
+Value = Made | Given | File | Asked
 
 
 def plan(recipe: Recipe, world: World) -> Plan:
@@ -241,9 +252,9 @@ class _Planning:
     world: World
     made: dict[str, Made] = field(default_factory=dict)
     tasks: dict[str, Task] = field(default_factory=dict)
+    deliveries: list[Placement] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     mistakes: list[str] = field(default_factory=list)
-    deliveries: list[tuple[MakeDelivery, str]] = field(default_factory=list)
 
     def all(self) -> Plan:
         for step in self.recipe.steps:
@@ -263,131 +274,144 @@ class _Planning:
                     self.mistakes.append(f"{self.recipe.place(delivery.line)}: deliver: {error}")
         if self.mistakes:
             raise RecipeError(self.mistakes)
-        return Plan(tuple(self.tasks.values()), tuple(dict.fromkeys(self.remarks)), tuple(self.deliveries))
+        return Plan(self.needed(), tuple(self.deliveries), tuple(dict.fromkeys(self.remarks)))
+
+    def mistaken(self, step: Step, error: InputError) -> None:
+        line = step.lines.get(error.parameter, step.line)
+        where = f"{step.name}.{error.parameter}" if error.parameter else step.name
+        said = str(error).removeprefix(f"{step.stage.name}: ")
+        self.mistakes.append(f"{self.recipe.place(line)}: {where}: {said}")
+
+    def needed(self) -> tuple[Task, ...]:
+        """The tasks without those that only finished ones would need."""
+        wanted: set[str] = set()
+        read = {need for task in self.tasks.values() for need in task.needs}
+        waiting = [name for name in self.tasks if name not in read]
+        while waiting:
+            task = self.tasks[waiting.pop()]
+            if task.name not in wanted:
+                wanted.add(task.name)
+                waiting += task.needs if task.action != "cached" else ()
+        return tuple(task for task in self.tasks.values() if task.name in wanted or task.action == "cached")
 
     # ------------------------------------------------------------ arguments
 
-    def resolved(self, step: Step) -> dict[str, _Value]:
+    def resolved(self, step: Step) -> dict[str, Value]:
         kinds = {parameter.name: parameter.kind for parameter in step.stage.parameters}
         return {key: self.resolve(key, argument, kinds[key]) for key, argument in step.arguments.items()}
 
-    def resolve(self, key: str, argument: Argument, kind: str) -> _Value:
+    def resolve(self, key: str, argument: Argument, kind: str) -> Value:
         """What an argument stands for: the result of a step, the clip in a file, a file, or a value."""
         if isinstance(argument, FromStep):
             return self.made[argument.name]
         if isinstance(argument, FromFile):
-            return self.opened(argument.path, f"{key}: ") if kind == "clip" else self.file(argument.path)
-        assert isinstance(argument, Given)
+            return self.opened(argument.path, key) if kind == "clip" else self.file(argument.path)
         return argument
 
-    def opened(self, path: Path, where: str = "") -> Made:
+    def opened(self, path: Path, parameter: str = "") -> Made:
         facts = self.world.files[path]
         if facts.clip is None:
-            raise InputError(f"{where}{facts.fault}")
-        chain = Chain(facts.sha256, {}, {path.name: f"sha256:{facts.sha256}"})
+            raise InputError(facts.fault, parameter)
+        chain = Chain(facts.sha256, "", {path.name: f"sha256:{facts.sha256}"})
         return Made(facts.clip, chain if facts.clip.picture else Chain(), chain if facts.clip.sound else Chain())
 
-    def file(self, path: Path) -> _File:
-        return _File(path, self.world.files[path].sha256)
+    def file(self, path: Path) -> File:
+        return File(path, self.world.files[path].sha256)
 
     # ------------------------------------------------------------ edits
 
     def edit(self, step: Step) -> Made:
-        """Run an edit on what its arguments will be; what it left alone depends on nothing new."""
+        """Run an edit on what its arguments will be; what it left alone depends on nothing new.
+
+        What it changed may depend on both halves: `at: 12f` in a sound is counted at the picture's rate.
+        """
         resolved = self.resolved(step)
         first = next(parameter.name for parameter in step.stage.parameters if parameter.kind == "clip")
         before = resolved.pop(first)
         assert isinstance(before, Made)
         clip = step.stage.function(before.clip, **{key: _plain(value) for key, value in resolved.items()})
+        longer = _longer(before.both, step, resolved)
         others = [value for value in resolved.values() if isinstance(value, Made)]
-        picture, sound = before.picture, before.sound
-        if before.clip.picture is not clip.picture:
-            picture = _longer(picture, step, resolved)
-        if before.clip.sound is not clip.sound:
-            sound = _longer(sound, step, resolved)
-        steps = (*before.steps, *(name for other in others for name in other.steps), step.name)
-        return Made(clip, picture, sound, steps, _needs(before, *others))
+        return Made(
+            clip,
+            before.picture if before.clip.picture is clip.picture else longer,
+            before.sound if before.clip.sound is clip.sound else longer,
+            (*before.steps, *(name for other in others for name in other.steps), step.name),
+            _needs(before, *others),
+        )
 
     # ------------------------------------------------------------ jobs
 
     def job(self, step: Step) -> Made:
         """What a job promises, or what it made if it was done; and the task to do it."""
-        resolved = self.resolved(step) | self.filled(step)
-        for parameter in step.stage.parameters:
+        stage, resolved = step.stage, self.resolved(step)
+        resolved |= self.filled(step)
+        for parameter in stage.parameters:
             if parameter.required and parameter.name not in resolved:
-                raise InputError(f"{parameter.name}: is missing (such as {parameter.example})")
+                raise InputError(f"is missing (such as {parameter.example})", parameter.name)
+        kinds = {parameter.name: parameter.kind for parameter in stage.parameters}
+        arguments = {k: _file(v, k) if kinds[k] == "file" else _plain(v) for k, v in resolved.items()}
+        price: Decimal | None = None
+        offered: Mapping[str, object] = {}
+        if stage.offer:
+            offer = stage.offer(**arguments, shop=self.world.shop, identities=_identities(resolved))
+            price, offered = offer.price, offer.fills
+        assert stage.promise is not None
+        promised = stage.promise(**arguments, **offered)
         chain = _longer(Chain(), step, resolved)
+        chain = replace(chain, version=_digest(chain.version, promised.history[-1].agent))
         others = [value for value in resolved.values() if isinstance(value, Made)]
-        arguments = {key: _plain(value) for key, value in resolved.items()}
-        price = None
-        if step.stage.quote:
-            key = _purchase(step, resolved)
-            offer = step.stage.quote(**arguments, shop=self.world.shop, key=key)
-            price = Decimal(0) if offer.bought else offer.price
-            arguments |= {"shop": self.world.shop, "key": key}
-        assert step.stage.promise is not None
-        promised = step.stage.promise(**arguments)
-        versions = {**chain.versions, f"{step.stage.name} by": promised.history[-1].agent}
-        needs = (*_needs(*others), *self.ingested(resolved))
-        work = RunJob(step.stage, arguments, {key: v.clip for key, v in resolved.items() if isinstance(v, Made)})
+        read = [value.path for value in resolved.values() if isinstance(value, File)]
+        needs = (*_needs(*others), *(self.ingest(path).name for path in read))
+        inputs = {key: value.clip for key, value in resolved.items() if isinstance(value, Made)}
         task = self.task(
-            step.stage.name, step.name, (step.name,), _digest(chain.identity, versions), {**chain.parts, **versions},
-            needs, work, any(value.clip.promised for value in others),
+            stage.name, step.name, (step.name,), _digest(chain.identity, chain.version),
+            {**chain.parts, f"{stage.name} by": promised.history[-1].agent}, needs,
+            Call(stage.function, {**arguments, **offered}, inputs), any(other.clip.promised for other in others),
         )  # fmt: skip
-        if task.action != "cached" and price is not None:
-            action: Action = "pay" if price else "make"
-            task = self.add(replace(task, action=action, price=price))
+        if task.action != "cached":
+            task = self.add(replace(task, action="pay" if price else "make", price=price))
         clip = self.world.notes[task.name].result if task.action == "cached" else promised
-        chain = replace(chain, versions=versions)
         return Made(clip, chain, chain, (*(n for other in others for n in other.steps), step.name), (*needs, task.name))
 
-    def filled(self, step: Step) -> dict[str, _Value]:
+    def filled(self, step: Step) -> dict[str, Value]:
         """What the author left open and the recipe implies: the frame that the deliveries agree on,
-        the shape of a picture that a later step asks for, the take that was last asked for."""
-        open_ = {p.name for p in step.stage.parameters} - set(step.arguments)
-        found: dict[str, _Value] = {}
-        if "frame" in open_ and (frame := self.agreed_frame()):
+        the take that was asked for last, the shape of a picture that a later step wants."""
+        names = {parameter.name for parameter in step.stage.parameters}
+        left = names - set(step.arguments)
+        found: dict[str, Value] = {}
+        if "frame" in left and (frame := self.agreed_frame()):
             found["frame"] = Given(frame, frame)
-        if "take" in {p.name for p in step.stage.parameters} and step.name in self.world.takes:
-            take = self.world.takes[step.name]
-            found["take"] = Given(str(take), take)
+        if "take" in names and step.name in self.world.takes:
+            found["take"] = Given(str(self.world.takes[step.name]), self.world.takes[step.name])
         for reader in self.recipe.steps:
-            if reader.stage.asks and step.name in reader.reads:
-                asked = self.asked(reader)
-                found |= {key: _Asked(text) for key, text in asked.items() if key in open_}
+            if reader.stage.offer and step.name in reader.reads:
+                found |= {key: Asked(text) for key, text in self.asked(reader).items() if key in left}
         return found
 
     def asked(self, reader: Step) -> Mapping[str, str]:
-        assert reader.stage.asks is not None
+        """What a step that is yet to come wants of the file that it reads."""
+        assert reader.stage.offer is not None
+        given = {key: argument.value for key, argument in reader.arguments.items() if isinstance(argument, Given)}
+        if "frame" not in given and (frame := self.agreed_frame()):
+            given["frame"] = frame
         try:
-            return reader.stage.asks(**self.known(reader), shop=self.world.shop, key="")
+            for parameter in reader.stage.parameters:
+                if parameter.required and parameter.kind != "file" and parameter.name not in given:
+                    raise InputError(f"is missing (such as {parameter.example})", parameter.name)
+            return dict(reader.stage.offer(**given, shop=self.world.shop, identities={}).asks)
         except InputError as error:
             self.mistaken(reader, error)
             raise _Said from None
 
-    def mistaken(self, step: Step, error: InputError) -> None:
-        self.mistakes.append(f"{self.recipe.place(_blame(step, str(error)))}: {_named(step, str(error))}")
-
-    def known(self, step: Step) -> dict[str, object]:
-        """The plain values of a step that is yet to come."""
-        given = {key: argument.value for key, argument in step.arguments.items() if isinstance(argument, Given)}
-        if "frame" in {p.name for p in step.stage.parameters} - set(given) and (frame := self.agreed_frame()):
-            given["frame"] = frame
-        return given
-
     def agreed_frame(self) -> str:
         """The frame of all deliveries that want an exact one, if they agree."""
-        sheets = [delivering.delivery_preset(delivery.preset) for delivery in self.recipe.deliveries]
+        sheets = [delivery_preset(delivery.preset) for delivery in self.recipe.deliveries]
         shapes = {Size.parse(sheet["frame"]).aspect for sheet in sheets if "frame" in sheet.values}
         if len(shapes) != 1:
             return ""
         (shape,) = shapes
         return f"{shape.numerator}:{shape.denominator}"
-
-    def ingested(self, resolved: Mapping[str, _Value]) -> tuple[str, ...]:
-        """Every file that a job reads is read for its credentials first."""
-        files = [value.path for value in resolved.values() if isinstance(value, _File)]
-        return tuple(self.ingest(path).name for path in files)
 
     # ------------------------------------------------------------ tasks
 
@@ -397,90 +421,124 @@ class _Planning:
 
     def task(
         self, kind: str, slot: str, steps: Sequence[str], digest: str, parts: Parts, needs: Sequence[str],
-        work: Work, promised: bool = False,
+        work: Call | Film, promised: bool = False,
     ) -> Task:  # fmt: skip
         name = f"{kind}-{digest}"
         cached = name in self.world.notes
         reason = "" if cached else _what_changed(parts, self.world.latest.get(slot))
         steps, needs = tuple(dict.fromkeys(steps)), tuple(dict.fromkeys(needs))
-        return self.add(
-            Task(name, slot, steps, parts, needs, work, "cached" if cached else "make", reason, promised=promised)
-        )
+        action: Action = "cached" if cached else "make"
+        return self.add(Task(name, slot, steps, parts, needs, work, action, reason, promised=promised))
 
     def ingest(self, file: Path) -> Task:
-        parts = {
-            file.name: f"sha256:{self.world.files[file].sha256}",
-            "anchors": self.anchors(),
-            **self.tool("c2pa"),
-            "ingest": str(INGEST_VERSION),
-        }
-        return self.task(
-            "ingest", f"ingest:{file.name}", (), _digest(parts), parts, (), Ingest(file, self.world.files[file].clip)
-        )
+        facts = self.world.files[file]
+        parts = {file.name: f"sha256:{facts.sha256}", "anchors": self.anchors(), **self.tool("c2pa"), "ingest": INGEST}
+        call = Call(ingest, {"file": file, "clip": facts.clip, "anchors": self.recipe.anchors})
+        digest = _digest(facts.sha256, {key: parts[key] for key in ("anchors", "c2pa", "ingest")})
+        return self.task("ingest", f"ingest:{file.name}", (), digest, parts, (), call)
 
-    def sound(self, wanted: Delivery, of: Made, track: Track) -> Task:
+    def sound(self, wanted: Delivery, of: Made, made: Cut) -> Task | None:
         """One sound for all deliveries that want the same: it depends on the sound's steps alone."""
-        made = {
-            "samples": str(track.samples),
-            "frame rate": str(of.clip.picture and of.clip.picture.rate),  # `at: 12f` is counted at it
-            "loudness": str(track.sound.loudness),
+        track = made.track
+        if track is None:
+            return None
+        parts = {
+            "loudness": f"{track.sound.loudness.target:g}, {track.sound.loudness.true_peak:g}"
+            if track.sound.loudness
+            else "",
             "audio rate": str(track.bit_rate),
             "edit lists": str(track.edit_lists),
+            "length": "the clip's" if of.clip.promised else f"{track.samples} samples",
             **self.tool("ffmpeg"),
-            "sound": str(SOUND_VERSION),
+            "sound version": SOUND_VERSION,
         }
-        digest = _digest(of.sound.identity, of.sound.versions, made)
+        digest = _digest(of.sound.identity, of.sound.version, parts)
         slot = f"{self.relative(wanted.file)}:sound for {wanted.preset}"
-        parts = {**of.sound.parts, **of.sound.versions, **made}
-        return self.task("sound", slot, of.steps, digest, parts, of.needs, MakeSound(track), of.clip.promised)
+        words = {**of.sound.parts, **parts}
+        return self.task(
+            "sound", slot, of.steps, digest, words, of.needs, Call(make_sound, {"track": track}), of.clip.promised
+        )
+
+    def film(self, wanted: Delivery, of: Made, made: Cut, sound: Task | None) -> Task:
+        """One film for all deliveries that want the same picture and sound."""
+        sheet = delivery_preset(wanted.preset)
+        shape = {key: str(sheet[key]) for key in ("frame", "max_frame", "rate_min", "rate_max") if key in sheet.values}
+        parts = {
+            **{f"{wanted.preset}.{key}": str(value) for key, value in {**shape, **asdict(made.encoding)}.items()},
+            **{f"deliver.{key}": given.text for key, given in wanted.options.items()},
+            "sound": sound.name if sound else "none",
+            **self.tool("ffmpeg"),
+            "film version": FILM_VERSION,
+        }
+        named = {key.partition(".")[2] or key: text for key, text in parts.items()}  # whatever the preset's name
+        digest = _digest(of.both.identity, of.both.version, named)
+        slot = f"{self.relative(wanted.file)}:film for {wanted.preset}"
+        work = Film(made, FileOf(sound.name, SOUND) if sound else None)
+        needs = (*of.needs, *([sound.name] if sound else []))
+        task = self.task("film", slot, of.steps, digest, {**of.both.parts, **parts}, needs, work, of.clip.promised)
+        if task.action == "cached":
+            return task
+        reason = f"{task.reason}; {made.reason}" if made.reason else task.reason
+        return self.add(replace(task, action="encode" if made.reason else "copy", reason=reason))
 
     def deliver(self, wanted: Delivery) -> None:
         of = self.opened(wanted.of.path) if isinstance(wanted.of, FromFile) else self.made[wanted.of]
         options: dict[str, Any] = {key: given.value for key, given in wanted.options.items()}
-        delivery = delivering.planned(of.clip, wanted.preset, **options)
-        self.remarks.extend(f"{wanted.preset}: {note}" for note in delivery.notes)
-        captions = delivery.picture.captions
+        made = cut(of.clip, wanted.preset, **options)
+        self.remarks.extend(f"{wanted.preset}: {note}" for note in made.notes)
+        self.check_beside(wanted, made)
+        sound = self.sound(wanted, of, made)
+        film = self.film(wanted, of, made, sound)
+        archives = self.archives(of)
+        arguments = {
+            "film": FileOf(film.name, FILM),
+            "made": made,
+            "loudness": ResultOf(sound.name, "after") if sound else None,
+            "anchors": (*self.recipe.anchors, *self.roots(of)),
+            "archives": {file: FileOf(name, ARCHIVE) for file, name in archives.items()},
+        }
+        sheet = delivery_preset(wanted.preset)
+        parts = {
+            **{f"{wanted.preset}.{key}": str(value.value) for key, value in sheet.values.items()},
+            "film": film.name,
+            "signer": self.world.signer,
+            "anchors": self.anchors(),
+            **self.tool("c2pa"),
+            "delivery version": DELIVERY_VERSION,
+        }
+        slot = f"{self.relative(wanted.file)}:{wanted.preset}"
+        needs = (*of.needs, *archives.values(), film.name)
+        task = self.task(
+            "delivery", slot, of.steps, _digest(parts), parts, needs, Call(finish, arguments), of.clip.promised
+        )
+        if task.action == "cached":
+            self.add(replace(task, reason=self.in_place(wanted.file, self.world.notes[task.name])))
+        self.deliveries.append(Placement(wanted.file, made, task.name))
+
+    def check_beside(self, wanted: Delivery, made: Cut) -> None:
+        """The captions beside a film must not fall on what the recipe reads."""
+        captions = made.picture.captions
         beside = wanted.file.with_suffix(f".{captions.sidecar}") if captions and captions.sidecar else None
         if beside in self.world.files:
             raise InputError(f"the captions beside {wanted.file.name} would fall on the input {beside}")
-        archives = self.archives(of)
-        sound = self.sound(wanted, of, delivery.track).name if delivery.track else ""
-        sheet = delivering.delivery_preset(wanted.preset)
-        made = {
-            **{f"{wanted.preset}.{key}": str(value.value) for key, value in sheet.values.items()},
-            **{f"deliver.{key}": given.text for key, given in wanted.options.items()},
-            "sound": sound,
-            "signer": self.world.signer,
-            "anchors": self.anchors(),
-            **self.tool("ffmpeg"),
-            **self.tool("c2pa"),
-            "delivery": str(DELIVERY_VERSION),
-        }
-        digest = _digest(of.identity, of.versions, made)
-        needs = (*of.needs, *archives.values(), *([sound] if sound else []))
-        work = MakeDelivery(delivery, wanted.file, sound, archives)
-        slot = f"{self.relative(wanted.file)}:{wanted.preset}"
-        parts = {**of.parts, **of.versions, **made}
-        task = self.task("delivery", slot, of.steps, digest, parts, needs, work, of.clip.promised)
-        self.deliveries.append((work, task.name))
-        if task.action == "cached":
-            self.add(replace(task, reason=self.in_place(wanted.file, self.world.notes[task.name])))
-        elif delivery.reason:
-            self.add(replace(task, action="encode", reason=f"{task.reason}; {delivery.reason}"))
-        else:
-            self.add(replace(task, action="copy"))
 
     def archives(self, of: Made) -> dict[Path, str]:
         """The task that archived the credentials of each file behind a clip."""
         found: dict[Path, str] = {}
-        jobs = {name: self.world.notes[name] for name in of.needs if name in self.world.notes}
         for origin in origins(of.clip.history):
             if origin.file in self.world.files:
                 found[origin.file] = self.ingest(origin.file).name
-            for name, note in jobs.items():
-                if note.holds(origin.file) and ARCHIVE in note.files:
-                    found[origin.file] = name
+            for note in self.notes(of):
+                if ARCHIVE in note.files and note.holds(origin.file):
+                    found[origin.file] = note.name
         return found
+
+    def roots(self, of: Made) -> list[Path]:
+        """The roots that came with bought films: the simulator's, trusted for its own films alone."""
+        return [note.folder / ROOTS for note in self.notes(of) if ROOTS in note.files]
+
+    def notes(self, of: Made) -> list[Note]:
+        return [self.world.notes[name] for name in of.needs if name in self.world.notes]
 
     def in_place(self, file: Path, note: Note) -> str:
         lies = self.world.delivered.get(file)
@@ -500,78 +558,59 @@ class _Planning:
 
 
 class _Said(Exception):
-    pass
+    """A step cannot be planned, and why was told where it is wrong."""
 
 
 # ---------------------------------------------------------------- words and hashes
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    """A file that is read as a file, not as a clip."""
-
-    path: Path
-    identity: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A value that a later step asked for: it makes a difference to the name, not to the identity."""
-
-    text: str
-
-
-_Value = Made | Given | _File | _Asked
-
-
-def _plain(value: _Value) -> object:
+def _plain(value: Value) -> object:
     """What the stage's function is called with."""
     if isinstance(value, Given):
         return value.value
-    if isinstance(value, _Asked):
+    if isinstance(value, Asked):
         return value.text
-    return value.path if isinstance(value, _File) else value.clip
+    return value.path if isinstance(value, File) else value.clip
 
 
-def _longer(chain: Chain, step: Step, resolved: Mapping[str, _Value]) -> Chain:
+def _file(value: Value, parameter: str) -> Path:
+    """The file that a job reads: the user's, or one that another job made."""
+    if isinstance(value, File):
+        return value.path
+    assert isinstance(value, Made)
+    (stream, *more) = value.clip.streams
+    if more or not isinstance(stream, Source):
+        raise InputError("should be a file, or what a job made: an edited clip is no file yet", parameter)
+    return stream.path
+
+
+def _longer(chain: Chain, step: Step, resolved: Mapping[str, Value]) -> Chain:
     """The chain with one more step on it."""
-    versions = {**chain.versions, step.stage.name: str(step.stage.version)}
     parts = {**chain.parts, step.name: step.stage.name}
-    said: dict[str, str] = {"stage": step.stage.name, "of": chain.identity}
-    for key, value in resolved.items():
+    asked: dict[str, str] = {"stage": step.stage.name, "of": chain.identity}
+    versions = {"": chain.version, step.stage.name: str(step.stage.version)}
+    for key, value in sorted(resolved.items()):
+        where = f"{step.name}.{key}"
         if isinstance(value, Given):
-            said[key] = parts[f"{step.name}.{key}"] = value.text
-        elif isinstance(value, _File):
-            said[key] = parts[f"{step.name}.{key}"] = f"sha256:{value.identity}"
-        elif isinstance(value, _Asked):
-            versions[f"{step.stage.name} {key}"] = value.text
+            asked[key] = parts[where] = value.text
+        elif isinstance(value, File):
+            asked[key] = parts[where] = f"sha256:{value.identity}"
+        elif isinstance(value, Asked):
+            versions[key] = parts[where] = value.text
         else:
-            said[key] = value.identity
-            versions |= value.versions
-            parts |= {f"{step.name}.{key} > {inner}": text for inner, text in value.parts.items()}
-    return Chain(_digest(said), versions, parts)
+            asked[key], versions[key] = value.both.identity, value.both.version
+            parts |= {f"{where} > {inner}": text for inner, text in value.both.parts.items()}
+    return Chain(_digest(asked), _digest(versions), parts)
 
 
-def _purchase(step: Step, resolved: Mapping[str, _Value]) -> str:
-    """The key of what a job buys: the request alone."""
-    asked: dict[str, Any] = {parameter.name: parameter.default for parameter in step.stage.parameters}
-    asked |= {key: value.value for key, value in resolved.items() if isinstance(value, Given)}
-    reference = resolved.get("reference")
-    identity = reference.identity if isinstance(reference, Made | _File) else ""
-    return purchase_key(asked["prompt"], asked["frame"], identity, asked["seed"], asked["take"])
+def _identities(resolved: Mapping[str, Value]) -> dict[str, str]:
+    """Of the files and clips among a job's arguments."""
+    files = {key: value.identity for key, value in resolved.items() if isinstance(value, File)}
+    return files | {key: value.both.identity for key, value in resolved.items() if isinstance(value, Made)}
 
 
 def _needs(*made: Made) -> tuple[str, ...]:
     return tuple(dict.fromkeys(need for one in made for need in one.needs))
-
-
-def _blame(step: Step, message: str) -> int:
-    """The line of the argument that a message talks of, else the step's."""
-    return next((line for key, line in step.lines.items() if f"{key}:" in message), step.line)
-
-
-def _named(step: Step, message: str) -> str:
-    return message if message.startswith(f"{step.stage.name}:") else f"{step.name}: {message}"
 
 
 def _digest(*parts: str | Parts) -> str:
@@ -579,12 +618,12 @@ def _digest(*parts: str | Parts) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-def _what_changed(parts: Parts, before: Note | None) -> str:
+def _what_changed(parts: Parts, before: Parts | None) -> str:
     """The first difference to what was made last time: `trim.length: 6s, was 5s`."""
     if before is None:
         return "new"
-    for key in (*parts, *(key for key in before.parts if key not in parts)):
-        now, was = parts.get(key), before.parts.get(key)
+    for key in (*parts, *(key for key in before if key not in parts)):
+        now, was = parts.get(key), before.get(key)
         if now != was:
             return f"{key}: {_short(now)}, was {_short(was)}"
     return "made before, and gone"

@@ -18,7 +18,7 @@ import yaml
 import presets
 from pipeline.recipe import Argument, Delivery, FromFile, FromStep, Given, Recipe, Step
 from stages import plugins
-from stages.delivery import planned
+from stages.delivery import cut
 from stages.errors import InputError, RecipeError
 from stages.files import project_folder
 from stages.stage import Parameter, Stage, nearest, parameters_of, stage_of
@@ -97,10 +97,9 @@ class _Reader:
         return Recipe(self.file, self.project(), tuple(self.steps.values()), tuple(deliveries), anchors)
 
     def project(self) -> Path:
-        """Outputs of a packaged recipe go to the working folder, of any other to its own project."""
-        if "site-packages" in self.file.parts:
-            return project_folder(Path.cwd())
-        return project_folder(self.file.parent)
+        """Outputs of an installed recipe go to the working folder, of any other to its own project."""
+        found = project_folder(self.file.parent)
+        return project_folder(Path.cwd()) if found.is_relative_to(presets.FOLDER) else found
 
     def read_inputs(self, node: Node) -> None:
         for name, value in self.entries(node, "inputs", None):
@@ -174,9 +173,6 @@ class _Reader:
         return next(reversed(self.steps), None)
 
     def argument(self, where: str, parameter: Parameter, node: Node) -> Argument | None:
-        if parameter.kind == "clips":
-            items = [self.reference(where, item) for item in self.items(node, where)]
-            return tuple(item for item in items if item is not None)
         if parameter.kind == "words":
             return self.words(where, node)
         if not isinstance(node, yaml.ScalarNode):
@@ -285,7 +281,7 @@ class _Reader:
         return Delivery(preset, target, of, options, _line(node))
 
     def delivery_options(self, entries: Mapping[str, Node]) -> dict[str, Given]:
-        parameters = {p.name: p for p in parameters_of(planned) if p.name in DELIVERY_OPTIONS}
+        parameters = {p.name: p for p in parameters_of(cut) if p.name in DELIVERY_OPTIONS}
         found: dict[str, Given] = {}
         for key, node in entries.items():
             if key in parameters:
@@ -398,7 +394,7 @@ def json_schema() -> dict[str, object]:
             },
             "deliver": {
                 "type": "array",
-                "items": _stage_schema(inspect.getdoc(planned) or "", parameters_of(planned))
+                "items": _stage_schema(inspect.getdoc(cut) or "", parameters_of(cut))
                 | {"required": ["preset", "file"]},
             },
         },

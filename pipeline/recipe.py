@@ -32,7 +32,7 @@ class FromStep:
     name: str
 
 
-Argument = Given | FromFile | FromStep | tuple["FromFile | FromStep", ...]
+Argument = Given | FromFile | FromStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,7 @@ class Step:
     @property
     def reads(self) -> tuple[str, ...]:
         """The earlier steps whose results it takes."""
-        arguments = (one for a in self.arguments.values() for one in (a if isinstance(a, tuple) else (a,)))
-        return tuple(one.name for one in arguments if isinstance(one, FromStep))
+        return tuple(one.name for one in self.arguments.values() if isinstance(one, FromStep))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +89,8 @@ class Recipe:
         found: dict[Path, None] = {}
         for step in self.steps:
             for argument in step.arguments.values():
-                for one in argument if isinstance(argument, tuple) else (argument,):
-                    if isinstance(one, FromFile):
-                        found[one.path] = None
+                if isinstance(argument, FromFile):
+                    found[argument.path] = None
         for delivery in self.deliveries:
             if isinstance(delivery.of, FromFile):
                 found[delivery.of.path] = None

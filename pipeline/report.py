@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import presets
-from pipeline.plan import Ingest, MakeDelivery, Note
+from pipeline.plan import Note, Placement
 from pipeline.recipe import Recipe
-from pipeline.run import SHEET, WAVES, Result
+from pipeline.run import Result
 from pipeline.store import Store
 from stages.clip import printed_seconds
 from stages.credentials import Credentials
 from stages.delivery import Delivered
 from stages.files import attempt
-from stages.sound import Measured, SoundReport
+from stages.ingest import SHEET
+from stages.mixing import WAVES, Measured, SoundReport
 
 STATES = {
     "proved": "proved",
@@ -45,8 +46,8 @@ def write_report(recipe: Recipe, store: Store, result: Result) -> Path:
         when=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         told=f"{result.count('encode')} encoded, {result.count('cached')} cached, {result.seconds:.1f} s",
         warnings=[*dict.fromkeys(result.warnings), *result.final.remarks],
-        films=[_film(recipe, result, work, note) for work, note in result.deliveries],
-        originals=[_original(work, note) for work, note in _ingested(result)],
+        films=[_film(recipe, result, placement) for placement in result.final.deliveries],
+        originals=[_original(note) for note in _ingested(result)],
         tasks=[_task(result, name) for name in (task.name for task in result.final.tasks)],
         words=STATES,
     )
@@ -55,21 +56,27 @@ def write_report(recipe: Recipe, store: Store, result: Result) -> Path:
     return target
 
 
-def _film(recipe: Recipe, result: Result, work: MakeDelivery, note: Note) -> dict[str, Any]:
-    made = note.result
-    assert isinstance(made, Delivered)
-    sound = result.world.notes[work.sound] if work.sound else None
+def _film(recipe: Recipe, result: Result, placement: Placement) -> dict[str, Any]:
+    made, note = result.delivered(placement), result.world.notes[placement.task]
+    film = next((n for n in _needed(result, placement.task) if n.name.startswith("film-")), None)
+    sound = film and next((n for n in _needed(result, film.name) if n.name.startswith("sound-")), None)
     return {
-        "path": _short(work.file, recipe),
+        "path": _short(placement.file, recipe),
         "preset": made.preset,
         "verdict": made.verdict.verdict,
         "sentence": made.verdict.sentence,
-        "sheet": _data(note.folder / SHEET),
+        "sheet": _data(film.folder / SHEET) if film else "",
         "measured": list(_measured(made, note)),
         "sound": sound and _sound(sound.result),
         "waves": sound and _data(sound.folder / WAVES),
         "tree": _tree(made.verdict.credentials),
     }
+
+
+def _needed(result: Result, name: str) -> list[Note]:
+    """The notes of what a task needs, as far as they are still there."""
+    needs = next((task.needs for task in result.final.tasks if task.name == name), ())
+    return [result.world.notes[need] for need in needs if need in result.world.notes]
 
 
 def _measured(made: Delivered, note: Note) -> Iterator[dict[str, str]]:
@@ -127,16 +134,16 @@ def _says(action: tuple[str, str, str]) -> str:
     return f"{name} by {agent}{made}" if agent else f"{name}{made}"
 
 
-def _ingested(result: Result) -> list[tuple[Ingest, Note]]:
+def _ingested(result: Result) -> list[Note]:
     notes = result.world.notes
-    return [(task.work, notes[task.name]) for task in result.final.tasks if isinstance(task.work, Ingest)]
+    return [notes[task.name] for task in result.final.tasks if task.slot.startswith("ingest:") and task.name in notes]
 
 
-def _original(work: Ingest, note: Note) -> dict[str, Any]:
+def _original(note: Note) -> dict[str, Any]:
     loudness = note.result.loudness
     says = STATES[note.result.credentials.state] + (f" · {_loud(loudness)}" if loudness else "")
     return {
-        "name": work.file.name,
+        "name": note.slot.partition(":")[2],
         "says": says,
         "sheet": _data(note.folder / SHEET),
         "waves": _data(note.folder / WAVES),
@@ -145,7 +152,7 @@ def _original(work: Ingest, note: Note) -> dict[str, Any]:
 
 def _task(result: Result, name: str) -> dict[str, Any]:
     then = next((task for task in result.first.tasks if task.name == name), result.final[name])
-    seconds = result.world.notes[name].seconds
+    seconds = result.world.notes[name].seconds if name in result.world.notes else 0.0
     done = {"cached": "used again", "encode": "encoded", "copy": "copied", "pay": "bought", "make": "made"}
     return {
         "title": then.title,

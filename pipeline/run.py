@@ -1,44 +1,46 @@
 """Make what the plan says is missing, in parallel where it may be, and put the deliveries in place.
 
-After each task the recipe is planned again on what exists by then, so that
-promises give way to facts, and a run that was killed takes up where it stood.
+When a job's promise gives way to facts the recipe is planned again, so that a
+run that was killed, or whose film came a frame short, takes up where it stands.
 """
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pipeline.plan import Ingest, Ingested, MakeDelivery, Note, Plan, RunJob, Task, World, plan
+from pipeline.plan import Call, FileOf, Film, Placement, Plan, ResultOf, Task, World, plan
 from pipeline.recipe import Recipe
-from pipeline.store import Making, Store
+from pipeline.store import Notes, Store
 from stages.clip import Clip, Source
-from stages.delivery import Delivered, Shot, finish, make_pictures
-from stages.errors import FfmpegError, Later, ProvenanceError
-from stages.ffmpeg import contact_sheet, waveform
-from stages.files import copy_whole, sha256
-from stages.provenance import archive_ingredient, signer_from_environment, test_signer
-from stages.sound import make_sound, measure
+from stages.delivery import FILM, Delivered, Filmed, Shot, make_films
+from stages.errors import FfmpegError, Later, WriteError
+from stages.ffmpeg import stop_all
+from stages.files import copy_whole, sha256, sweep
+from stages.mixing import SOUND
+from stages.provenance import signer_from_environment, test_signer
 
-FILM, SOUND, ARCHIVE, SHEET, WAVES = "film.mp4", "sound.m4a", "ingredient.c2pa", "sheet.jpg", "waves.png"
+SHARED = 4
+"""Films in one process: sharing the decoder and the first filters saves a quarter; memory grows with each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something a person may want to see: `fraction` is of this task, 0 to 1."""
+    """Something a person may want to see: `fraction` is of these tasks, 0 to 1."""
 
-    kind: Literal["waiting", "planned", "started", "progress", "done", "placed"]
+    kind: Literal["planned", "started", "progress", "done", "failed", "placed"]
     tasks: tuple[Task, ...] = ()
     fraction: float = 0.0
     file: Path | None = None
+    error: BaseException | None = None
 
 
 Watch = Callable[[Event], None]
@@ -56,11 +58,10 @@ class Result:
     warnings: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
-    @property
-    def deliveries(self) -> list[tuple[MakeDelivery, Note]]:
-        """Each delivered file's work and note, in the recipe's order."""
-        notes = self.world.notes
-        return [(work, notes[name]) for work, name in self.final.deliveries]
+    def delivered(self, placement: Placement) -> Delivered:
+        """What was noted of a delivery."""
+        result: Delivered = self.world.notes[placement.task].result
+        return result
 
     @property
     def bought(self) -> list[Task]:
@@ -80,199 +81,267 @@ class Result:
         return sum(task.action == action for task in self.made)
 
 
-def run(recipe: Recipe, store: Store, watch: Watch = lambda _: None, slots: int = 0) -> Result:
-    """Make everything that `recipe` asks for and that is not there yet.
+class Damaged(Exception):
+    """A file in the cache is not what its note says."""
 
-    `slots` is how many tasks may work at once; by default one a core. The first
-    error stops new work; what was finished stays. Raises what the stages raise.
+    def __init__(self, task: str) -> None:
+        super().__init__(task)
+        self.task = task
+
+
+def run(recipe: Recipe, store: Store, watch: Watch = lambda _: None, slots: int = 0) -> Result:
+    """Make everything that `recipe` asks for and that is not there yet, and put each delivery in place when it is done.
+
+    `slots` is how many tasks may work at once; by default one a core. What
+    fails stops what needs it and nothing else. Raises what the stages raise, in
+    an ExceptionGroup if several failed.
     """
     started = time.monotonic()
-    with store.locked(lambda: watch(Event("waiting"))):
-        world = store.world(recipe)
-        first = plan(recipe, world)
-        watch(Event("planned", first.tasks))
-        result = Result(first, first, world)
-        with ThreadPoolExecutor(slots or os.cpu_count() or 1) as pool:
-            _work_off(recipe, store, watch, result, pool)
-        _place(result, watch)
-    result.seconds = time.monotonic() - started
-    return result
+    check_targets(recipe)
+    store.tidy()
+    world = store.world(recipe)
+    first = plan(recipe, world)
+    watch(Event("planned", first.tasks))
+    work = _Work(recipe, store, watch, Result(first, first, world))
+    with ThreadPoolExecutor(slots or os.cpu_count() or 1) as pool:
+        try:
+            work.off(pool)
+        except BaseException:
+            stop_all()
+            raise
+    if work.errors:
+        raise work.errors[0] if len(work.errors) == 1 else ExceptionGroup("several tasks failed", work.errors)
+    work.result.seconds = time.monotonic() - started
+    return work.result
 
 
-def _work_off(recipe: Recipe, store: Store, watch: Watch, result: Result, pool: ThreadPoolExecutor) -> None:
-    """Start what is ready, wait for one to end, plan again; until nothing is missing."""
-    running: dict[Future[list[str]], tuple[Task, ...]] = {}
-    later: dict[str, float] = {}  # jobs that asked to be called again, and when
-    called: set[str] = set()
-    try:
+def check_targets(recipe: Recipe) -> None:
+    """Raise WriteError before anything is paid for or encoded that could not be delivered."""
+    for folder in {delivery.file.parent for delivery in recipe.deliveries}:
+        there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        if not there.is_dir():
+            raise WriteError(f"{folder}: a part of its path is a file, not a folder")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise WriteError(f"{folder}: this user may not write there")
+        sweep(folder)
+
+
+@dataclass(slots=True)
+class _Work:
+    """One run under way."""
+
+    recipe: Recipe
+    store: Store
+    watch: Watch
+    result: Result
+    running: dict[Future[list[str]], tuple[Task, ...]] = field(default_factory=dict)
+    later: dict[str, float] = field(default_factory=dict)  # what asked to be called again, and when
+    failed: set[str] = field(default_factory=set)
+    errors: list[Exception] = field(default_factory=list)
+    placed: set[Path] = field(default_factory=set)
+    told: set[str] = field(default_factory=set)
+
+    def off(self, pool: ThreadPoolExecutor) -> None:
+        """Start what is ready, wait for one to end; until nothing is missing or can be made."""
         while True:
-            now = time.monotonic()
-            busy = {task.name for tasks in running.values() for task in tasks}
-            busy |= {name for name, when in later.items() if when > now}
-            missing = [task for task in result.final.tasks if task.action != "cached"]
-            for group in _groups([task for task in missing if task.name not in busy], result.world):
-                if group[0].name not in called:
-                    watch(Event("started", group))
-                called.add(group[0].name)
-                running[pool.submit(_make, group, store, result.world, watch)] = group
-            if not running and not later:
-                assert not missing, f"nothing can start, and these are missing: {[task.name for task in missing]}"
+            self.place()
+            missing = self.missing()
+            for group in groups(missing, self.done, self.busy()):
+                self.start(pool, group)
+            if not self.running and not self.later:
+                assert self.errors or not missing, f"nothing can start: {[task.name for task in missing]}"
                 return
-            soonest = min(later.values(), default=None)
-            for future in _ended(running, None if soonest is None else max(0.0, soonest - time.monotonic())):
-                tasks = running.pop(future)
-                later.pop(tasks[0].name, None)
-                try:
-                    result.warnings += future.result()
-                except Later as again:
-                    later[tasks[0].name] = time.monotonic() + again.seconds
-                    continue
-                result.made += tasks
-                watch(Event("done", tasks, 1.0))
-            later = {name: when for name, when in later.items() if when > time.monotonic() or name in busy}
-            result.final = plan(recipe, result.world)
-    except BaseException:
-        for future in running:
-            future.cancel()
-        raise
+            for future in self.ended():
+                self.end(future, self.running.pop(future))
+
+    def missing(self) -> list[Task]:
+        """What is to be made and can still be: not what needs something that failed."""
+        found: list[Task] = []
+        for task in self.result.final.tasks:
+            if task.action == "cached" or self.done(task.name):
+                continue
+            if task.name in self.failed or self.failed & set(task.needs):
+                self.failed.add(task.name)
+            else:
+                found.append(task)
+        return found
+
+    def done(self, name: str) -> bool:
+        return name in self.result.world.notes
+
+    def busy(self) -> set[str]:
+        now = time.monotonic()
+        self.later = {name: when for name, when in self.later.items() if when > now}
+        return {task.name for tasks in self.running.values() for task in tasks} | set(self.later)
+
+    def start(self, pool: ThreadPoolExecutor, group: tuple[Task, ...]) -> None:
+        if group[0].name not in self.told:
+            self.watch(Event("started", group))
+            self.told.add(group[0].name)
+        self.running[pool.submit(_make, group, self.store, self.result.world, self.watch)] = group
+
+    def ended(self) -> set[Future[list[str]]]:
+        """Those that have ended, once there is one, or it is time to call a job again."""
+        seconds = min(self.later.values(), default=0.0) - time.monotonic() if self.later else None
+        if not self.running:
+            time.sleep(max(0.0, seconds or 0.0))
+            return set()
+        return wait(self.running, timeout=seconds and max(0.0, seconds), return_when=FIRST_COMPLETED).done
+
+    def end(self, future: Future[list[str]], tasks: tuple[Task, ...]) -> None:
+        try:
+            self.result.warnings += future.result()
+        except Later as later:
+            self.later[tasks[0].name] = time.monotonic() + later.seconds
+            return
+        except Damaged as damaged:
+            self.discard(damaged.task)
+            return
+        except Exception as error:
+            self.failed |= {task.name for task in tasks}
+            self.errors.append(error)
+            self.watch(Event("failed", tasks, error=error))
+            return
+        unmade = [task.name for task in tasks if not self.done(task.name)]
+        assert not unmade, f"made, and not there: {unmade}"
+        self.result.made += tasks
+        self.watch(Event("done", tasks, 1.0))
+        if any(isinstance(self.result.world.notes[task.name].result, Clip) for task in tasks):
+            self.result.final = plan(self.recipe, self.result.world)
+
+    def discard(self, name: str) -> None:
+        """Forget a damaged task: it is made again."""
+        self.store.discard(name)
+        assert isinstance(self.result.world.notes, Notes)
+        self.result.world.notes.forget(name)
+        self.result.final = plan(self.recipe, self.result.world)
+
+    def place(self) -> None:
+        """Copy each finished film to where the recipe wants it, unless that very file lies there already."""
+        for placement in self.result.final.deliveries:
+            if placement.file in self.placed or not self.done(placement.task):
+                continue
+            try:
+                put = list(_put(placement, self.result.world))
+            except Damaged as damaged:
+                self.discard(damaged.task)
+                break  # it is made again, and then placed
+            self.placed.add(placement.file)
+            self.result.placed += put
+            for file in put:
+                self.watch(Event("placed", file=file))
 
 
-def _ended(running: Mapping[Future[list[str]], object], seconds: float | None) -> set[Future[list[str]]]:
-    """Those that have ended, once there is one or `seconds` are over."""
-    if not running:
-        time.sleep(seconds or 0)
-        return set()
-    return wait(running, timeout=seconds, return_when=FIRST_COMPLETED).done
-
-
-def _groups(missing: Sequence[Task], world: World) -> list[tuple[Task, ...]]:
-    """The tasks that can start now. Encodes of the same sources wait for each other and share a process."""
-    ready = [t for t in missing if not t.promised and all(need in world.notes for need in t.needs)]
-    alone = [(t,) for t in ready if not isinstance(t.work, MakeDelivery) or t.action == "copy"]
-    encodes = [t for t in missing if isinstance(t.work, MakeDelivery) and t.action == "encode"]
+def groups(missing: Sequence[Task], done: Callable[[str], bool], busy: set[str]) -> Iterator[tuple[Task, ...]]:
+    """The tasks that can start now. Films of the same sources wait for each other and share a process."""
+    ready = [task for task in missing if not task.promised and all(map(done, task.needs)) and task.name not in busy]
     shared: dict[object, list[Task]] = {}
-    for task in encodes:
-        assert isinstance(task.work, MakeDelivery)
-        shared.setdefault(task.work.delivery.sources, []).append(task)
-    return alone + [tuple(group) for group in shared.values() if all(task in ready for task in group)]
+    for task in missing:
+        if isinstance(task.work, Film) and task.action == "encode":
+            shared.setdefault(task.work.cut.sources, []).append(task)
+        elif task in ready:
+            yield (task,)
+    for films in shared.values():
+        if all(task in ready for task in films):
+            for start in range(0, len(films), SHARED):
+                yield tuple(films[start : start + SHARED])
 
 
 # ---------------------------------------------------------------- making
 
 
 def _make(tasks: Sequence[Task], store: Store, world: World, watch: Watch) -> list[str]:
-    """Make one task, or several deliveries in one encode. Returns warnings."""
-    work = tasks[0].work
-    if isinstance(work, MakeDelivery):
-        return _make_deliveries(tasks, store, world, watch)
-    with store.making(tasks[0]) as making:
-        if isinstance(work, Ingest):
-            _ingest(work, making, store)
-        elif isinstance(work, RunJob):
-            _run_job(work, making, watch)
-        else:
-            report = make_sound(work.track, making.folder / SOUND)
-            waveform(making.folder / SOUND, making.folder / WAVES)
-            making.done((SOUND, WAVES), report)
+    """Make one task, or several films in one encode. Returns warnings."""
+    if isinstance(tasks[0].work, Film):
+        return _make_films(tasks, store, world, watch)
+    (task,) = tasks
+    assert isinstance(task.work, Call)
+    with store.making(task) as making:
+        if _made_meanwhile(task, world):
+            return []
+        fills = {
+            "folder": making.folder,
+            "target": making.folder / FILM,
+            "signer": signer_from_environment() or test_signer(store.signer),
+            "inputs": task.work.inputs,
+            "on_progress": lambda fraction: watch(Event("progress", (task,), fraction)),
+        }
+        takes = inspect.signature(task.work.function).parameters
+        given = {key: _settled(value, world) for key, value in task.work.arguments.items()}
+        made = task.work.function(**given, **{key: value for key, value in fills.items() if key in takes})
+        store.unchanged(world)
+        making.done(made, _main(made))
     return []
 
 
-def _ingest(work: Ingest, making: Making, store: Store) -> None:
-    """Read the credentials before anything touches the file; a file that was tampered with stops here."""
-    credentials = archive_ingredient(work.file, making.folder / ARCHIVE, anchors=store.anchors)
-    if credentials.state == "tampered":
-        raise ProvenanceError(
-            f"{work.file.name}: was changed after it was signed ({', '.join(credentials.codes)});"
-            " it is not used, since what is made of it could not be proved",
-            "tampered",
-            credentials.codes,
-        )
-    files, clip = [ARCHIVE], work.clip or Clip()
-    if clip.picture:
-        contact_sheet(work.file, clip.picture.frames, making.folder / SHEET)
-        files.append(SHEET)
-    elif work.clip is None:
-        with contextlib.suppress(FfmpegError):  # a photo; what is neither that nor a film has nothing to show
-            contact_sheet(work.file, 1, making.folder / SHEET, columns=1)
-            files.append(SHEET)
-    if clip.sound:
-        waveform(work.file, making.folder / WAVES)
-        files.append(WAVES)
-    making.done(tuple(files), Ingested(credentials, measure(clip.sound) if clip.sound else None))
+def _made_meanwhile(task: Task, world: World) -> bool:
+    """Whether another run made it between the plan and now."""
+    return task.name in world.notes
 
 
-def _run_job(work: RunJob, making: Making, watch: Watch) -> None:
-    """Call the job's function with what it can take of what the runner fills in."""
-    takes = inspect.signature(work.stage.function).parameters
-    fills = {
-        "folder": making.folder,
-        "inputs": work.inputs,
-        "on_progress": lambda fraction: watch(Event("progress", (making.task,), fraction)),
-    }
-    given = {key: _as_file(value) if isinstance(value, Clip) else value for key, value in work.arguments.items()}
-    clip = work.stage.function(**given, **{key: value for key, value in fills.items() if key in takes})
-    files = sorted(file.name for file in making.folder.iterdir() if file.is_file())
-    main = next((stream.path.name for stream in clip.streams if isinstance(stream, Source)), "")
-    making.done(tuple(sorted(files, key=lambda name: name != main)), clip)
+def _main(made: object) -> str:
+    """The name of the file that a task is mainly about."""
+    if isinstance(made, Clip):
+        return next((stream.path.name for stream in made.streams if isinstance(stream, Source)), "")
+    return FILM if isinstance(made, Delivered | Filmed) else SOUND
 
 
-def _as_file(clip: Clip) -> Path | Clip:
-    """The file behind a clip that nothing was done to since a job made it."""
-    stream = next(clip.streams)
-    return stream.path if isinstance(stream, Source) else clip
+def _settled(value: Any, world: World) -> Any:
+    """An argument with what it stands for: the file or result of another task, the file behind a clip."""
+    if isinstance(value, FileOf):
+        note = world.notes[value.task]
+        if sha256(note.folder / value.file) != note.files[value.file]:
+            raise Damaged(value.task)
+        return note.folder / value.file
+    if isinstance(value, ResultOf):
+        return getattr(world.notes[value.task].result, value.name)
+    if isinstance(value, Mapping):
+        return {key: _settled(inner, world) for key, inner in value.items()}
+    return value
 
 
-def _make_deliveries(tasks: Sequence[Task], store: Store, world: World, watch: Watch) -> list[str]:
-    """Encode all in one process; then each is signed, verified and kept by itself."""
-    works = [task.work for task in tasks if isinstance(task.work, MakeDelivery)]
-    frames = works[0].delivery.frames
-    with store.making(tasks[0]) as shared:
+def _make_films(tasks: Sequence[Task], store: Store, world: World, watch: Watch) -> list[str]:
+    """All in one process; if that fails, each by itself, so that one does not hold up the others."""
+    try:
+        return _filmed(tasks, store, world, watch)
+    except FfmpegError:
+        if len(tasks) == 1:
+            raise
+        return [warning for task in tasks for warning in _filmed((task,), store, world, watch)]
+
+
+def _filmed(tasks: Sequence[Task], store: Store, world: World, watch: Watch) -> list[str]:
+    with ExitStack() as stack:
+        todo = [(task, stack.enter_context(store.making(task))) for task in tasks if not _made_meanwhile(task, world)]
         shots = [
-            Shot(
-                work.delivery,
-                world.notes[work.sound].file if work.sound else None,
-                shared.folder / f"unsigned{number}.mp4",
-            )
-            for number, work in enumerate(works)
+            Shot(task.work.cut, _settled(task.work.sound, world), making.folder)
+            for task, making in todo
+            if isinstance(task.work, Film)
         ]
-        warnings = make_pictures(shots, lambda done: watch(Event("progress", tuple(tasks), min(1.0, done / frames))))
-        for task, work, shot in zip(tasks, works, shots, strict=True):
-            with store.making(task) as making:
-                _finish(work, shot, making, store, world)
-    return [f"{works[0].file.name}: the source is damaged: {said}" for said in warnings]
-
-
-def _finish(work: MakeDelivery, shot: Shot, making: Making, store: Store, world: World) -> None:
-    signer = signer_from_environment() or test_signer(store.signer)
-    archives = {file: world.notes[name].folder / ARCHIVE for file, name in work.archives.items()}
-    film = making.folder / FILM
-    report = world.notes[work.sound].result if work.sound else None
-    delivered = finish(
-        shot.target,
-        film,
-        work.delivery,
-        signer=signer,
-        anchors=store.anchors,
-        archives=archives,
-        sound=report,
-    )
-    contact_sheet(film, delivered.frames, making.folder / SHEET)
-    making.done((FILM, SHEET, *(extra.name for extra in delivered.sidecars)), delivered)
+        if not shots:
+            return []
+        frames = max(shot.cut.picture.frames for shot in shots)
+        films = make_films(shots, lambda done: watch(Event("progress", tuple(tasks), min(1.0, done / frames))))
+        store.unchanged(world)
+        for (_, making), film in zip(todo, films, strict=True):
+            making.done(film, FILM)
+    complaints = dict.fromkeys(said for film in films for said in film.damage)
+    return [f"{tasks[0].title}: the source is damaged: {said}" for said in complaints]
 
 
 # ---------------------------------------------------------------- delivering
 
 
-def _place(result: Result, watch: Watch) -> None:
-    """Copy each finished film to where the recipe wants it, unless that very file lies there already."""
-    for work, note in result.deliveries:
-        pairs = [(note.file, work.file, note.sha256)]
-        assert isinstance(note.result, Delivered)
-        for extra in note.result.sidecars:
-            pairs.append((note.folder / extra.name, work.file.with_suffix(extra.suffix), note.files[extra.name]))
-        for kept, target, wanted in pairs:
-            if target.is_file() and sha256(target) == wanted:
-                continue
-            copy_whole(kept, target)
-            result.placed.append(target)
-            watch(Event("placed", file=target))
+def _put(placement: Placement, world: World) -> Iterator[Path]:
+    """Copy the film and its sidecars to their places; what lies there already is left alone."""
+    note = world.notes[placement.task]
+    pairs = [(note.file, placement.file, note.sha256)]
+    for extra in note.result.sidecars:
+        pairs.append((note.folder / extra.name, placement.file.with_suffix(extra.suffix), note.files[extra.name]))
+    for kept, target, wanted in pairs:
+        if target.is_file() and (world.delivered.get(target) or sha256(target)) == wanted:
+            continue
+        if sha256(kept) != wanted:
+            raise Damaged(placement.task)
+        copy_whole(kept, target)
+        yield target

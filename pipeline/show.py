@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from pipeline.plan import MakeDelivery, Plan, Task
+from pipeline.plan import Placement, Plan, Task
 from pipeline.recipe import Recipe
 from pipeline.run import Event, Result
 from stages.clip import origins, printed_seconds
@@ -112,8 +112,8 @@ class Progress:
 
     def watch(self, event: Event) -> None:
         """Show one event."""
-        if event.kind == "waiting":
-            print("another run is at work in this project; waiting for it", file=sys.stderr)
+        if event.kind == "failed":
+            print(f"{_named(event.tasks)}: failed; what does not need it goes on", file=sys.stderr, flush=True)
         elif self.bars:
             self._draw(self.bars, event)
         elif event.kind == "started":
@@ -144,13 +144,12 @@ def _named(tasks: tuple[Task, ...]) -> str:
 def summary(recipe: Recipe, result: Result, report: Path) -> str:
     """A few lines: each file, what was done for it, and how far it is proved."""
     lines = []
-    for work, note in result.deliveries:
-        made = note.result
-        assert isinstance(made, Delivered)
+    for placement in result.final.deliveries:
+        made = result.delivered(placement)
         sound = f"{made.loudness.loudness:g} LUFS" if made.loudness else "no sound"
         lines.append(
-            f"{_shown(work.file, recipe)}  {made.preset}  {made.size}  {made.frames} frames at {float(made.rate):g}/s"
-            f" = {printed_seconds(made.duration)} s  {sound}  {made.verdict.verdict}"
+            f"{_shown(placement.file, recipe)}  {made.preset}  {made.size}  {made.frames} frames"
+            f" at {float(made.rate):g}/s = {printed_seconds(made.duration)} s  {sound}  {made.verdict.verdict}"
             + (f" (signer: {made.verdict.signer})" if made.verdict.signer else "")
         )
         if made.verdict.verdict != "proved":
@@ -176,7 +175,7 @@ def summary(recipe: Recipe, result: Result, report: Path) -> str:
 def summary_json(recipe: Recipe, result: Result, report: Path) -> dict[str, Any]:
     """The same for scripts. `encoded` counts lossy picture encodes."""
     return {
-        "files": [_file_json(recipe, work, note.result) for work, note in result.deliveries],
+        "files": [_file_json(recipe, each, result.delivered(each)) for each in result.final.deliveries],
         "bought": len(result.bought),
         "spent": f"{result.spent:.2f}",
         "encoded": result.count("encode"),
@@ -187,10 +186,10 @@ def summary_json(recipe: Recipe, result: Result, report: Path) -> dict[str, Any]
     }
 
 
-def _file_json(recipe: Recipe, work: MakeDelivery, made: Delivered) -> dict[str, Any]:
-    original = next((o.file for o in origins(work.delivery.clip.history) if o.relationship == "parentOf"), None)
+def _file_json(recipe: Recipe, placement: Placement, made: Delivered) -> dict[str, Any]:
+    original = next((o.file for o in origins(placement.cut.clip.history) if o.relationship == "parentOf"), None)
     return {
-        "path": _shown(work.file, recipe),
+        "path": _shown(placement.file, recipe),
         "preset": made.preset,
         "size": str(made.size),
         "frames": made.frames,

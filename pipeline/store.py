@@ -1,6 +1,6 @@
-"""What exists: finished tasks as folders with a note, users' files as facts, and the lock on both.
+"""What exists: finished tasks as folders with a note, and users' files as facts.
 
-A task is made in `tmp/` and its whole folder renamed into `tasks/`, with
+A task is made in a fresh folder that is then renamed into `tasks/`, with
 `note.json` written last: a folder in `tasks/` is a finished task. All of
 `.pipeline/` is a cache; deleting it loses time, never money.
 """
@@ -14,7 +14,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from fractions import Fraction
@@ -22,26 +22,29 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.plan import FileFacts, Ingested, Note, Task, World, plan
+from pipeline.plan import FileFacts, Note, Parts, Task, World, plan
 from pipeline.recipe import Given, Recipe
-from stages.certificates import read_anchors
 from stages.clip import Action, Clip, PictureFacts, SoundFacts, Source, Word
-from stages.delivery import Delivered
-from stages.errors import InputError
+from stages.delivery import Delivered, Filmed
+from stages.errors import FfmpegError, InputError, Later, WriteError
 from stages.ffmpeg import ffmpeg_binary, ffmpeg_version
-from stages.files import WriteError, attempt, home, sha256, sync, told
+from stages.files import attempt, fresh_folder, home, sha256, sweep, sync, told
 from stages.filming import ROOTS, Market, market
+from stages.ingest import Ingested
 from stages.ledger import open_ledger
 from stages.media import clip_from, probe
+from stages.mixing import SoundReport
 from stages.provenance import sdk_version, signer_from_environment, test_signer
-from stages.sound import SoundReport
 from stages.stage import nearest
 
 if TYPE_CHECKING:
     from cattrs import Converter
 
-RESULTS: Mapping[str, type] = {"ingest": Ingested, "sound": SoundReport, "delivery": Delivered}
+RESULTS: Mapping[str, type] = {"ingest": Ingested, "sound": SoundReport, "film": Filmed, "delivery": Delivered}
 """What each kind of task notes; the kind is the first word of its name, and any other is a job's."""
+
+ELSEWHERE = 0.5
+"""Seconds until a task that another run is making is looked for again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,29 +92,11 @@ class Store:
 
     @property
     def anchors(self) -> tuple[Path, ...]:
-        """The roots that runs in this project trusted, the simulator's and its own test root among them."""
+        """What `pipeline verify` trusts in this project: the roots that its recipes named, the simulator's,
+        and its own test root. A run trusts what its own recipe names."""
         own = self.signer / "test-root.pem"
         simulated = sorted(self.tasks.glob(f"generate-*/{ROOTS}"))
         return (*sorted((self.folder / "anchors").glob("*.pem")), *simulated, *([own] if own.exists() else []))
-
-    # ------------------------------------------------------------ the lock
-
-    @contextlib.contextmanager
-    def locked(self, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Be the only run in this project; what a killed one left half-made is cleared away."""
-        with told(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                on_wait()
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            shutil.rmtree(self.folder / "tmp", ignore_errors=True)
-            yield
-        finally:
-            os.close(handle)
 
     # ------------------------------------------------------------ the snapshot
 
@@ -120,69 +105,39 @@ class Store:
         with contextlib.suppress(WriteError):  # planning works where nothing may be written
             self._keep_anchors(recipe)
         facts = self._facts((*recipe.files, *recipe.anchors))
-        delivered = {d.file: sha256(d.file) for d in recipe.deliveries if d.file.is_file()}
-        notes = Notes(self)
-        return World(
-            facts,
-            notes,
-            Latest(self.folder / "slots", notes),
-            self._tools(),
-            self._signer(),
-            delivered,
-            self._shop(recipe),
-            self.takes(recipe),
-        )
+        delivered = {d.file: _hash(d.file) for d in recipe.deliveries if d.file.is_file()}
+        notes, latest = Notes(self), Latest(self.folder / "slots")
+        shop, takes = self._shop(recipe), self.takes(recipe)
+        return World(facts, notes, latest, self._tools(), self._signer(), delivered, shop, takes)
 
-    def _shop(self, recipe: Recipe) -> Market:
-        """What can be bought; a recipe that buys nothing needs no ledger."""
-        if not any(step.stage.quote for step in recipe.steps):
-            return Market(date.today())
-        return market(open_ledger(), recipe.project, self.simulate)
-
-    # ------------------------------------------------------------ takes
-
-    def takes(self, recipe: Recipe) -> dict[str, int]:
-        """The takes that `--retake` asked for, by step."""
-        return dict(self._kept("takes.json").get(str(recipe.file.name), {}))
-
-    def retake(self, recipe: Recipe, step: str) -> None:
-        """Ask for one more take of a step from now on, unless the one asked for last is yet to be made."""
-        if not any(each.name == step and each.stage.quote for each in recipe.steps):
-            bought = [each.name for each in recipe.steps if each.stage.quote]
-            raise InputError(f"--retake {step}: is no step that buys{nearest(step, bought)}")
-        kept = self._kept("takes.json")
-        mine = kept.setdefault(recipe.file.name, {})
-        planned = plan(recipe, self.world(recipe))
-        task = next(task for task in planned.tasks if task.steps == (step,) and task.slot == step)
-        if step not in mine or task.action == "cached":
-            written = next((s.arguments.get("take") for s in recipe.steps if s.name == step), None)
-            first = written.value if isinstance(written, Given) and isinstance(written.value, int) else 1
-            mine[step] = max(mine.get(step, 0), first) + 1
-            self._keep("takes.json", kept)
+    def unchanged(self, world: World) -> None:
+        """Raise InputError if a file was changed since `world` was taken: what was made of it is not what it says."""
+        for file, facts in world.files.items():
+            if not file.exists() or _stamp(file) != facts.stamp:
+                raise InputError(f"{file.name}: was changed while the recipe ran; run it again")
 
     def _keep_anchors(self, recipe: Recipe) -> None:
         for anchor in recipe.anchors:
-            kept = self.folder / "anchors" / f"{sha256(anchor)[:16]}.pem"
+            kept = self.folder / "anchors" / f"{_hash(anchor)[:16]}.pem"
             if not kept.exists():
-                read_anchors([anchor])  # a wrong one, once kept, would stop every later run
                 with attempt(kept) as part:
                     shutil.copyfile(anchor, part)
 
     def _signer(self) -> str:
         try:
             signer = signer_from_environment() or test_signer(self.signer)
-        except InputError:
-            if self.signer.exists() or os.access(self.folder.parent, os.W_OK):
-                raise
-            return "test"
-        return sha256(signer.chain)[:20]
+        except WriteError:
+            return "a test signer"
+        return _hash(signer.chain)[:20]
 
     def _tools(self) -> dict[str, str]:
-        kept = self._kept("tools.json")
-        binary = Path(ffmpeg_binary())
-        stamp = _stamp(binary) if binary.is_absolute() else str(binary)
-        if kept.get("stamp") != [str(binary), stamp]:
-            kept = {"stamp": [str(binary), stamp], "ffmpeg": ffmpeg_version()}
+        kept, binary = self._kept("tools.json"), Path(ffmpeg_binary())
+        found = shutil.which(str(binary))
+        if found is None:
+            raise FfmpegError(f"{binary}: there is no such program to run as ffmpeg")
+        stamp = [found, _stamp(Path(found))]
+        if kept.get("stamp") != stamp:
+            kept = {"stamp": stamp, "ffmpeg": ffmpeg_version()}
             self._keep("tools.json", kept)
         return {"ffmpeg": str(kept["ffmpeg"]), "c2pa": sdk_version()}
 
@@ -192,17 +147,22 @@ class Store:
         found: dict[Path, FileFacts] = {}
         fresh = dict(kept)
         for file in files:
-            entry = kept.get(str(file))
-            if not entry or entry["stamp"] != _stamp(file):
-                entry = {"stamp": _stamp(file), **_examined(file)}
-                fresh[str(file)] = entry
+            stamp, entry = _stamp(file), kept.get(str(file))
+            if not entry or entry["stamp"] != stamp:
+                entry = fresh[str(file)] = {"stamp": stamp, **_examined(file)}
             picture = entry["picture"] and converter().structure(entry["picture"], PictureFacts)
             sound = entry["sound"] and converter().structure(entry["sound"], SoundFacts)
             clip = clip_from(file, picture, sound) if picture or sound else None
-            found[file] = FileFacts(entry["sha256"], clip, entry["fault"])
+            found[file] = FileFacts(entry["sha256"], clip, entry["fault"], stamp)
         if fresh != kept:
             self._keep("files.json", fresh)
         return found
+
+    def _shop(self, recipe: Recipe) -> Market:
+        """What can be bought; a recipe that buys nothing needs no ledger."""
+        if not any(step.stage.offer for step in recipe.steps):
+            return Market(date.today())
+        return market(open_ledger(), recipe.project, self.simulate)
 
     def _kept(self, name: str) -> dict[str, Any]:
         try:
@@ -212,10 +172,34 @@ class Store:
         return kept if isinstance(kept, dict) else {}
 
     def _keep(self, name: str, content: Mapping[str, Any]) -> None:
-        with contextlib.suppress(InputError, OSError), attempt(self.folder / name) as part:
+        with contextlib.suppress(WriteError, OSError), attempt(self.folder / name) as part:
             part.write_text(json.dumps(content), encoding="utf-8")
 
+    # ------------------------------------------------------------ takes
+
+    def takes(self, recipe: Recipe) -> dict[str, int]:
+        """The takes that `--retake` asked for, by step."""
+        return dict(self._kept("takes.json").get(recipe.file.name, {}))
+
+    def retake(self, recipe: Recipe, step: str) -> None:
+        """Ask for one more take of a step from now on, unless the one asked for last is yet to be made."""
+        bought = [each.name for each in recipe.steps if each.stage.offer]
+        if step not in bought:
+            raise InputError(f"--retake {step}: is no step that buys{nearest(step, bought)}")
+        kept = self._kept("takes.json")
+        mine = kept.setdefault(recipe.file.name, {})
+        task = next(task for task in plan(recipe, self.world(recipe)).tasks if task.slot == step)
+        if step not in mine or task.action == "cached":
+            written = next((each.arguments.get("take") for each in recipe.steps if each.name == step), None)
+            first = written.value if isinstance(written, Given) and isinstance(written.value, int) else 1
+            mine[step] = max(mine.get(step, 0), first) + 1
+            self._keep("takes.json", kept)
+
     # ------------------------------------------------------------ making
+
+    def tidy(self) -> None:
+        """Clear away what killed runs left half-made."""
+        sweep(self.folder / "tmp")
 
     def places(self, task: Path) -> Places:
         """The folders that noted paths are relative to, so that a project can be moved."""
@@ -223,34 +207,57 @@ class Store:
 
     @contextlib.contextmanager
     def making(self, task: Task) -> Iterator[Making]:
-        """A fresh folder to make `task` in; it becomes the task's folder if `Making.done` was called."""
-        folder = self.folder / "tmp" / f"{task.name}.{os.getpid()}-{secrets.token_hex(4)}"
-        with told(folder):
-            folder.mkdir(parents=True)
-        making = Making(task, folder, self.places(folder))
-        try:
+        """A fresh folder to make `task` in; it becomes the task's folder if `Making.done` was called.
+
+        Raises Later while another run makes the same task.
+        """
+        with self._alone(task), fresh_folder(self.folder / "tmp") as folder:
+            making = Making(task, folder, self.places(folder), time.monotonic())
             yield making
             if making.noted:
                 self._commit(task, folder)
+
+    @contextlib.contextmanager
+    def _alone(self, task: Task) -> Iterator[None]:
+        """Hold the task's lock: two runs in one project share the work."""
+        lock = self.folder / "locks" / task.name
+        with told(lock):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise Later(ELSEWHERE) from None
+        try:
+            yield
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            lock.unlink(missing_ok=True)
+            os.close(handle)
 
     def _commit(self, task: Task, folder: Path) -> None:
-        with told(folder):
+        target = self.tasks / task.name
+        with told(target):
             self.tasks.mkdir(parents=True, exist_ok=True)
             for file in folder.iterdir():
                 sync(file)
             sync(folder)
-            target = self.tasks / task.name
-            old = folder.with_name(f"{folder.name}.old")
-            with contextlib.suppress(FileNotFoundError):  # somebody cleared a part of it out
-                target.rename(old)
-            folder.rename(target)
-            shutil.rmtree(old, ignore_errors=True)
+            if target.exists() and task.name not in Notes(self):
+                self.discard(task.name)
+            if not target.exists():
+                folder.rename(target)
             sync(self.tasks)
-            slot = self.folder / "slots" / _slot_name(task.slot)
-            with attempt(slot) as part:
-                part.write_text(task.name, encoding="utf-8")
+        slot = self.folder / "slots" / _slot_name(task.slot)
+        with attempt(slot) as part:
+            part.write_text(json.dumps(dict(task.parts)), encoding="utf-8")
+
+    def discard(self, name: str) -> None:
+        """Take a damaged task out of the way."""
+        away = self.folder / "tmp" / f".af-{os.getpid()}-{secrets.token_hex(4)}"
+        with told(away):
+            away.parent.mkdir(parents=True, exist_ok=True)
+            (self.tasks / name).rename(away)
+        shutil.rmtree(away, ignore_errors=True)
 
 
 @dataclass(slots=True)
@@ -259,20 +266,18 @@ class Making:
 
     task: Task
     folder: Path
-    places: Places = ()
-    started: float = 0.0
+    places: Places
+    started: float
     noted: bool = False
 
-    def __post_init__(self) -> None:
-        self.started = time.monotonic()
-
-    def done(self, files: tuple[str, ...], result: object) -> None:
-        """Write the note: `files` by name, the main one first, and what the work returned."""
+    def done(self, result: object, main: str = "") -> None:
+        """Write the note: the files in the folder, `main` first, and what the work returned."""
+        names = sorted((file.name for file in self.folder.iterdir() if file.is_file()), key=lambda name: name != main)
         note = {
             "name": self.task.name,
             "slot": self.task.slot,
             "parts": dict(self.task.parts),
-            "files": {file: sha256(self.folder / file) for file in files},
+            "files": {name: sha256(self.folder / name) for name in names},
             "seconds": round(time.monotonic() - self.started, 3),
             "result": converter(self.places).unstructure(Kept.of(result) if isinstance(result, Clip) else result),
         }
@@ -282,52 +287,57 @@ class Making:
 
 
 class Notes(Mapping[str, Note]):
-    """The finished tasks by name, read when asked for."""
+    """The finished tasks by name, read when asked for. What cannot be read is not there."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.folder = store.tasks
         self.read: dict[str, Note] = {}
 
     def __getitem__(self, name: str) -> Note:
         if name not in self.read:
-            try:
-                text = (self.folder / name / "note.json").read_text(encoding="utf-8")
-            except OSError:
-                raise KeyError(name) from None
-            loaded = json.loads(text)
-            if not all((self.folder / name / file).is_file() for file in loaded["files"]):
-                raise KeyError(name)  # somebody cleared it out
-            kind = RESULTS.get(name.split("-")[0], Kept)
-            result: Any = converter(self.store.places(self.folder / name)).structure(loaded["result"], kind)
-            if isinstance(result, Kept):
-                if not result.file.is_file():
-                    raise KeyError(name)
-                result = result.clip
-            self.read[name] = Note(
-                name, loaded["slot"], loaded["parts"], loaded["files"], result, self.folder / name, loaded["seconds"]
-            )
+            self.read[name] = self._read(name)
         return self.read[name]
 
+    def _read(self, name: str) -> Note:
+        folder = self.store.tasks / name
+        kind = RESULTS.get(name.split("-")[0], Kept)
+        try:
+            loaded = json.loads((folder / "note.json").read_text(encoding="utf-8"))
+            result: Any = converter(self.store.places(folder)).structure(loaded["result"], kind)
+            note = Note(name, loaded["slot"], loaded["parts"], loaded["files"], result, folder, loaded["seconds"])
+        except Exception:  # damaged, or noted by another version whose results look otherwise: made again
+            raise KeyError(name) from None
+        if not all((folder / file).is_file() for file in note.files):
+            raise KeyError(name)
+        if isinstance(result, Kept):
+            if not result.file.is_file():
+                raise KeyError(name)
+            note = replace(note, result=result.clip)
+        return note
+
+    def forget(self, name: str) -> None:
+        """Read it anew when next asked for."""
+        self.read.pop(name, None)
+
     def __iter__(self) -> Iterator[str]:
-        return (entry.name for entry in self.folder.glob("*") if (entry / "note.json").exists())
+        return (entry.name for entry in self.store.tasks.glob("*") if entry.name in self)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
 
-class Latest(Mapping[str, Note]):
-    """The task that was last made for a slot, to say what changed since."""
+class Latest(Mapping[str, Parts]):
+    """The parts of the task that was last made for a slot, to say what changed since."""
 
-    def __init__(self, folder: Path, notes: Notes) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.notes = notes
 
-    def __getitem__(self, slot: str) -> Note:
+    def __getitem__(self, slot: str) -> Parts:
         try:
-            return self.notes[(self.folder / _slot_name(slot)).read_text(encoding="utf-8")]
-        except OSError:
+            parts: Parts = json.loads((self.folder / _slot_name(slot)).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
             raise KeyError(slot) from None
+        return parts
 
     def __iter__(self) -> Iterator[str]:
         return iter(())
@@ -345,22 +355,21 @@ def _stamp(file: Path) -> str:
     return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}"
 
 
+def _hash(file: Path) -> str:
+    try:
+        return sha256(file)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({(error.strerror or str(error)).lower()})") from None
+
+
 def _examined(file: Path) -> dict[str, Any]:
     picture, sound, fault = None, None, ""
     try:
         picture, sound = probe(file)
     except InputError as error:
         fault = str(error)
-    try:
-        digest = sha256(file)
-    except PermissionError:
-        raise WriteError(f"{file}: may not be read by this user") from None
-    return {
-        "sha256": digest,
-        "picture": converter().unstructure(picture),
-        "sound": converter().unstructure(sound),
-        "fault": fault,
-    }
+    facts = {"picture": converter().unstructure(picture), "sound": converter().unstructure(sound)}
+    return {"sha256": _hash(file), **facts, "fault": fault}
 
 
 Places = tuple[tuple[str, Path], ...]

@@ -26,9 +26,10 @@ from stages.ffmpeg import Encoding
 from stages.filming import generate
 from stages.framing import fit, upscale
 from stages.media import open_clip
+from stages.mixing import measure
 from stages.provenance import read_credentials, sign, verify
 from stages.references import prepare
-from stages.sound import level, measure, mix_audio, replace_audio, strip_audio
+from stages.sound import level, mix_audio, replace_audio, strip_audio
 from stages.speech import speak
 from stages.stage import edit, job
 

@@ -34,11 +34,18 @@ class Unit:
     example: str
 
 
-def parse_time(text: str) -> Fraction | int:
-    """Seconds as a Fraction (`6s`, `800ms`, `6.5`, `00:00:06.5`) or a frame count as an int (`180f`)."""
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """A length or a moment counted in frames: only a clip's rate makes it seconds."""
+
+    count: int
+
+
+def parse_time(text: str) -> Fraction | Frames:
+    """Seconds (`6s`, `800ms`, `6.5`, `00:00:06.5`) or a frame count (`180f`)."""
     text = text.strip()
-    if re.fullmatch(r"\d+\s*(f|frames?)", text):
-        return int(re.match(r"\d+", text).group())  # type: ignore[union-attr]  # fullmatch above
+    if match := re.fullmatch(r"(\d+)\s*(?:f|frames?)", text):
+        return Frames(int(match[1]))
     if match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|sec|seconds?|ms|m|min)?", text):
         scale = {"ms": Fraction(1, 1000), "m": Fraction(60), "min": Fraction(60)}
         return Fraction(match[1]) * scale.get(match[2] or "s", Fraction(1))
@@ -63,8 +70,8 @@ def parse_switch(text: str) -> bool:
     return words[text.strip().lower()]
 
 
-Time: TypeAlias = Annotated[Fraction | int | str, Unit(parse_time, "6s")]
-"""A moment or a length: Fraction or int seconds, or text with a unit (`6s`, `180f`, `00:00:06.5`)."""
+Time: TypeAlias = Annotated[Fraction | int | str | Frames, Unit(parse_time, "6s")]
+"""A moment or a length: seconds, frames, or text with a unit (`6s`, `180f`, `00:00:06.5`)."""
 
 Decibels: TypeAlias = Annotated[float | str, Unit(parse_decibels, "-3 dB")]
 """A level or a change of level, as a number or as text with its unit."""
@@ -72,10 +79,8 @@ Decibels: TypeAlias = Annotated[float | str, Unit(parse_decibels, "-3 dB")]
 
 def seconds(time: Time, rate: Fraction) -> Fraction:
     """`time` in exact seconds; `180f` is counted at `rate` frames a second."""
-    if not isinstance(time, str):
-        return Fraction(time)
-    parsed = parse_time(time)
-    return parsed / rate if isinstance(parsed, int) else parsed
+    parsed = parse_time(time) if isinstance(time, str) else time
+    return parsed.count / rate if isinstance(parsed, Frames) else Fraction(parsed)
 
 
 def frame_count(time: Time, rate: Fraction) -> int:
@@ -238,6 +243,15 @@ Stream: TypeAlias = Source | Filter
 def filtered(name: str, *inputs: Stream, **options: str | int | Fraction) -> Filter:
     """The filter `name` on `inputs`."""
     return Filter(name, tuple(options.items()), inputs)
+
+
+DUCK = "duck"
+"""Not ffmpeg's: a bed and a voice, made into the bed times an envelope before it is compiled (mixing.py)."""
+
+
+def exactly(stream: Stream, samples: int) -> Filter:
+    """Padded with silence or cut to exactly `samples`; ffmpeg's -shortest does neither exactly."""
+    return filtered("atrim", filtered("apad", stream, whole_len=samples), end_sample=samples)
 
 
 def sources(*streams: Stream) -> tuple[Source, ...]:

@@ -5,54 +5,50 @@ A step's explicit value beats the preset's. Nothing touches a file after it is s
 
 from __future__ import annotations
 
-import logging
 import operator
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
 
 import presets
-from stages.captions import srt, vtt
 from stages.clip import (
     BT709,
     SAMPLE_RATE,
     Captions,
     Clip,
-    Loudness,
     Picture,
     Size,
     Source,
-    filtered,
     origins,
     printed_seconds,
     samples_for,
     seconds,
     sources,
 )
+from stages.cutting import pace
 from stages.errors import FfmpegError, InputError, ProvenanceError
-from stages.ffmpeg import Encoding, Output, Progress, command, damage, run_command
-from stages.files import attempt, copy_whole, project_folder
-from stages.framing import fit, inside
+from stages.ffmpeg import Encoding, Output, Progress, command, contact_sheet, damage, run_command
+from stages.files import attempt, fresh_folder, project_folder
+from stages.framing import fit
+from stages.geometry import Focus, Mode, inside
+from stages.ingest import SHEET
 from stages.media import mp4_layout, probe
+from stages.mixing import SOUND, Measured, Track, make_sound
 from stages.provenance import Signer, Verdict, sign, signer_from_environment, test_signer, verify
-from stages.sound import Measured, SoundReport, Track, make_sound
+from stages.sound import level
 from stages.stage import nearest
+from stages.subtitles import srt, vtt
 
-log = logging.getLogger(__name__)
-
-
-# ---------------------------------------------------------------- the plan of a delivery
+# ---------------------------------------------------------------- the plan
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class Cut:
     """What a preset makes of a clip: the fitted clip, how it is encoded, and why it is not copied.
 
     `reason` is empty where the picture is copied. `notes` say where a step's
-    value beat the preset's.
+    value beat the preset's, or the preset's a wish.
     """
 
     preset: str
@@ -73,36 +69,35 @@ class Delivery:
         """What the picture's encode decodes."""
         return sources(self.picture.stream)
 
-    @property
-    def frames(self) -> int:
-        """How many frames the file will hold."""
-        return self.picture.frames
 
-
-Mode = Literal["cover", "contain", "stretch", "blur"]
-
-
-def planned(clip: Clip, preset: str, *, mode: Mode = "cover", focus: str = "center", captions: bool = True) -> Delivery:
+def cut(clip: Clip, preset: str, *, mode: Mode = "cover", focus: Focus = "center", captions: bool = True) -> Cut:
     """What `deliver` would do. Pure: it reads the preset and touches nothing else.
 
-    Raises InputError for an unknown preset, a clip without a picture, and a
-    clip that is too short or too long for the platform.
+    `mode` and `focus` say how a clip of another shape goes into the preset's
+    frame; `captions` false leaves out those that a step asked for. Raises
+    InputError for an unknown preset, a clip without a picture, and a clip that
+    is too short or too long for the platform.
     """
     sheet = delivery_preset(preset)
     if clip.picture is None:
         raise InputError(f"{preset}: wants a picture, and the clip has none")
     _check_length(clip, sheet)
-    fitted, notes = _fitted(clip, sheet, mode, focus)
-    fitted = _paced(fitted, sheet)
-    if not captions and fitted.picture:
-        fitted = replace(fitted, picture=replace(fitted.picture, captions=None))
-    fitted, more = _levelled(fitted, sheet)
-    assert fitted.picture is not None
+    clip = clip if captions else _uncaptioned(clip)
+    clip, notes = _fitted(clip, sheet, mode, focus)
+    clip = _paced(clip, sheet)
+    clip, more = _levelled(clip, sheet)
     encoding = encoding_of(sheet)
-    refused = encoding.refuses(fitted.picture)
-    place = sheet.place(refused.split(":")[0])
-    reason = f"{place} {refused}" if refused and ":" in refused else refused
-    return Delivery(preset, fitted, encoding, _track(fitted, sheet), reason, (*notes, *more))
+    assert clip.picture is not None
+    refused = encoding.refuses(clip.picture)
+    key = refused.split(":")[0]
+    reason = f"{sheet.place(key)} {refused}" if key in sheet.values else refused
+    return Cut(preset, clip, encoding, _track(clip, sheet), reason, (*notes, *more))
+
+
+def _uncaptioned(clip: Clip) -> Clip:
+    """The clip as if it had never been captioned, on record too."""
+    picture = clip.picture and replace(clip.picture, captions=None)
+    return Clip(picture, clip.sound, tuple(action for action in clip.history if action.name != "caption"))
 
 
 def delivery_preset(name: str) -> presets.Sheet:
@@ -151,40 +146,33 @@ def _fitted(clip: Clip, sheet: presets.Sheet, mode: Mode, focus: str) -> tuple[C
     frame = clip.picture.frame
     if exact := sheet.get("frame"):
         return fit(clip, size=Size.parse(exact), mode=mode, focus=focus), ()
+    unused = (mode, focus) != ("cover", "center")
+    notes = (f"{sheet.name} keeps the picture's shape: mode and focus change nothing",) if unused else ()
     limit = Size.parse(sheet["max_frame"])
     if frame.height > frame.width:
         limit = Size(limit.height, limit.width)
     if frame.width <= limit.width and frame.height <= limit.height:
-        odd = Size(frame.width // 2 * 2, frame.height // 2 * 2)
-        return (clip if odd == frame else fit(clip, size=odd, mode="cover")), ()
-    return fit(clip, size=inside(frame, limit), mode="cover"), (f"made smaller for {sheet.place('max_frame')}",)
+        even = Size(frame.width // 2 * 2, frame.height // 2 * 2)
+        return (clip if even == frame else fit(clip, size=even)), notes
+    return fit(clip, size=inside(frame, limit)), (*notes, f"made smaller for {sheet.place('max_frame')}")
 
 
 def _paced(clip: Clip, sheet: presets.Sheet) -> Clip:
     """At a rate that the preset allows."""
-    picture = clip.picture
-    assert picture is not None
-    rate = min(max(picture.rate, Fraction(sheet["rate_min"])), Fraction(sheet["rate_max"]))
-    if rate == picture.rate:
-        return clip
-    frames = round(picture.frames * rate / picture.rate)
-    stream = filtered("tpad", filtered("fps", picture.stream, fps=rate), stop=2, stop_mode="clone")
-    return replace(
-        clip,
-        picture=replace(picture, stream=filtered("trim", stream, end_frame=frames), rate=rate, frames=frames),
-    )
+    assert clip.picture is not None
+    rate = min(max(clip.picture.rate, Fraction(sheet["rate_min"])), Fraction(sheet["rate_max"]))
+    return pace(clip, rate=rate)
 
 
 def _levelled(clip: Clip, sheet: presets.Sheet) -> tuple[Clip, tuple[str, ...]]:
     if clip.sound is None:
         return clip, ()
-    wanted = Loudness(float(sheet["loudness"]), float(sheet["true_peak"]))
-    own = clip.sound.loudness
+    own, wanted = clip.sound.loudness, float(sheet["loudness"])
     if own is None:
-        return replace(clip, sound=replace(clip.sound, loudness=wanted)), ()
-    if own == wanted:
+        return level(clip, loudness=wanted, true_peak=float(sheet["true_peak"])), ()
+    if own.target == wanted:
         return clip, ()
-    return clip, (f"level's {own.target:g} LUFS beats {sheet.place('loudness')}: {wanted.target:g} LUFS",)
+    return clip, (f"level's {own.target:g} LUFS beats {sheet.place('loudness')}: {wanted:g} LUFS",)
 
 
 def _track(clip: Clip, sheet: presets.Sheet) -> Track | None:
@@ -194,177 +182,74 @@ def _track(clip: Clip, sheet: presets.Sheet) -> Track | None:
     return Track(clip.sound, samples, sheet["audio_rate"], sheet["edit_lists"] == "allow")
 
 
-# ---------------------------------------------------------------- making the files
+# ---------------------------------------------------------------- films
+
+FILM = "film.mp4"
+
+
+@dataclass(frozen=True, slots=True)
+class Filmed:
+    """An encoded film that is not signed yet; `damage` is what ffmpeg complained of in its sources."""
+
+    size: Size
+    frames: int
+    rate: Fraction
+    copied: bool
+    damage: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One file of a shared encode: what to make, the encoded sound to lay in, and where it goes."""
+    """One film of a shared encode: what to make, the sound to lay in, and the folder that gets `film.mp4`."""
 
-    delivery: Delivery
+    cut: Cut
     sound: Path | None
-    target: Path
+    folder: Path
 
 
-def make_pictures(shots: Sequence[Shot], on_progress: Progress | None = None) -> tuple[str, ...]:
+def make_films(shots: Sequence[Shot], on_progress: Progress | None = None) -> tuple[Filmed, ...]:
     """Encode or copy all `shots` in one ffmpeg process that decodes each source once.
 
-    Each file is checked to be exactly what was described. Returns what ffmpeg
-    complained of in the sources (signs of damage). Raises FfmpegError.
+    Each film is checked to be exactly what was described. Raises FfmpegError.
     """
     outputs = [
-        Output(
-            shot.delivery.picture,
-            shot.delivery.encoding,
-            shot.sound and shot.sound.absolute(),
-            f"out{index}.mp4",
-        )
-        for index, shot in enumerate(shots)
+        Output(shot.cut.picture, shot.cut.encoding, shot.sound and shot.sound.absolute(), f"film{number}.mp4")
+        for number, shot in enumerate(shots)
     ]
-    with tempfile.TemporaryDirectory(prefix=".encode-", dir=shots[0].target.parent) as name:
-        folder = Path(name)
-        said = run_command(command(outputs), folder, on_progress)
+    with fresh_folder(shots[0].folder) as work:
+        said = run_command(command(outputs), work, on_progress)
         for output, shot in zip(outputs, shots, strict=True):
-            made = folder / output.name
-            check(made, shot.delivery, damage(said))
-            made.replace(shot.target)
-    return damage(said)
+            check(work / output.name, shot.cut)
+            (work / output.name).replace(shot.folder / FILM)
+            contact_sheet(shot.folder / FILM, shot.cut.picture.frames, shot.folder / SHEET)
+    return tuple(_filmed(shot.cut, damage(said)) for shot in shots)
 
 
-def check(made: Path, delivery: Delivery, signs: Sequence[str] = ()) -> None:
-    """Raise FfmpegError unless the file is exactly what was described: frames, rate, size, tags, samples.
+def _filmed(made: Cut, complaints: tuple[str, ...]) -> Filmed:
+    picture = made.picture
+    return Filmed(picture.frame, picture.frames, picture.rate, not made.reason, complaints)
 
-    `signs` of a damaged source, where there were any, tell why it is not.
-    """
-    try:
-        picture, sound = probe(made)
-    except InputError as error:
-        raise FfmpegError(f"ffmpeg made no film: {str(error).removeprefix(f'{made}: ')}") from None
-    wanted = delivery.picture
+
+def check(film: Path, asked: Cut) -> None:
+    """Raise FfmpegError unless the file is exactly what was described: frames, rate, size, tags, samples."""
+    picture, sound = probe(film)
+    wanted = asked.picture
     found: list[str] = []
     if picture is None:
         found.append("no picture")
     else:
-        pairs = [
+        pairs: list[tuple[str, object, object]] = [
             ("frames", picture.frames, wanted.frames),
             ("rate", picture.rate, wanted.rate),
             ("size", picture.size, wanted.frame),
         ]
-        if delivery.reason:
+        if asked.reason:
             pairs += [("colour", picture.colour, BT709), ("sample aspect", picture.sample_aspect, 1)]
         found += [f"{name} {got} instead of {want}" for name, got, want in pairs if got != want]
-    if delivery.track and (sound is None or abs(sound.samples - delivery.track.samples) > 1):
-        found.append(f"{sound.samples if sound else 0} samples of sound instead of {delivery.track.samples}")
+    if asked.track and (sound is None or abs(sound.samples - asked.track.samples) > 1):
+        found.append(f"{sound.samples if sound else 0} samples of sound instead of {asked.track.samples}")
     if found:
-        why = f"; a source is damaged: {signs[0]}" if signs else ""
-        raise FfmpegError(f"ffmpeg made another file than was described: {', '.join(found)}{why}")
-
-
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    """A finished file: where it lies, what was measured on it, and how far its history is proved."""
-
-    file: Path
-    preset: str
-    size: Size
-    frames: int
-    rate: Fraction
-    duration: Fraction
-    copied: bool
-    loudness: Measured | None
-    verdict: Verdict
-    findings: tuple[str, ...] = ()
-    sidecars: tuple[Path, ...] = ()
-
-
-def finish(
-    unsigned: Path,
-    target: Path,
-    delivery: Delivery,
-    *,
-    signer: Signer,
-    anchors: Sequence[Path] = (),
-    archives: Mapping[Path, Path] | None = None,
-    sound: SoundReport | None = None,
-) -> Delivered:
-    """Sign what was encoded, verify it, hold it against its preset; only then does `target` appear.
-
-    Raises ProvenanceError if it was tampered with or its chain is broken, and
-    FfmpegError if the file is not what its preset asks for.
-    """
-    findings = conform(unsigned, delivery.preset)
-    if findings:
-        raise FfmpegError(f"{delivery.preset}: {'; '.join(findings)}")
-    with attempt(target) as part:
-        sign(
-            unsigned, part, history=delivery.clip.history, signer=signer, archives=archives or {},
-            anchors=anchors, title=delivery.preset, transcoded=bool(delivery.reason),
-        )  # fmt: skip
-        original = next((o.file for o in origins(delivery.clip.history) if o.relationship == "parentOf"), None)
-        original = original if original and original.exists() else None
-        verdict = verify(part, original=original, anchors=anchors, signer=signer, history=delivery.clip.history)
-        if verdict.verdict in ("absent", "tampered", "broken"):
-            raise ProvenanceError(f"{target.name}: {verdict.sentence}", verdict.verdict, verdict.codes)
-    picture = delivery.picture
-    return Delivered(
-        target, delivery.preset, picture.frame, picture.frames, picture.rate, picture.duration,
-        not delivery.reason, sound.after if sound else None, verdict, (), sidecars(picture.captions, target),
-    )  # fmt: skip
-
-
-def sidecars(captions: Captions | None, target: Path) -> tuple[Path, ...]:
-    """Write the captions beside `target` as their intention says."""
-    if captions is None or not captions.sidecar:
-        return ()
-    file = target.with_suffix(f".{captions.sidecar}")
-    with attempt(file) as part:
-        part.write_text((srt if captions.sidecar == "srt" else vtt)(captions.cues), encoding="utf-8")
-    return (file,)
-
-
-# ---------------------------------------------------------------- in one call
-
-
-def deliver(
-    clip: Clip,
-    preset: str,
-    file: Path | str,
-    *,
-    mode: Mode = "cover",
-    focus: str = "center",
-    captions: bool = True,
-    signer: Signer | None = None,
-    anchors: Sequence[Path] = (),
-    on_progress: Progress | None = None,
-) -> Delivered:
-    """Finish `clip` as `preset` asks and write it to `file`, signed and verified.
-
-    The signer is `AFTERFRAME_SIGNER_CERT` and `_KEY` where set, else a local
-    test signer in the project's `.pipeline/`. `anchors` are PEM files of the
-    roots that may have signed the originals. Raises InputError, FfmpegError
-    or ProvenanceError; then `file` is as it was before.
-    """
-    file = Path(file)
-    delivery = planned(clip, preset, mode=mode, focus=focus, captions=captions)
-    signer = signer or signer_from_environment() or test_signer(project_folder(Path.cwd()) / ".pipeline" / "signer")
-    with attempt(file) as part, tempfile.TemporaryDirectory(prefix=".deliver-", dir=file.parent) as name:
-        folder = Path(name)
-        report = make_sound(delivery.track, folder / "sound.m4a") if delivery.track else None
-        sound = folder / "sound.m4a" if report else None
-        make_pictures([Shot(delivery, sound, folder / "unsigned.mp4")], on_progress)
-        made = finish(
-            folder / "unsigned.mp4",
-            folder / file.name,
-            delivery,
-            signer=signer,
-            anchors=anchors,
-            sound=report,
-        )
-        copy_whole(made.file, part)
-        beside = tuple(file.with_suffix(extra.suffix) for extra in made.sidecars)
-        for extra, final in zip(made.sidecars, beside, strict=True):
-            copy_whole(extra, final)
-    return replace(made, file=file, sidecars=beside)
+        raise FfmpegError(f"ffmpeg made another film than was described: {', '.join(found)}")
 
 
 def render(clip: Clip, target: Path | str, encoding: Encoding = Encoding()) -> None:
@@ -377,12 +262,107 @@ def render(clip: Clip, target: Path | str, encoding: Encoding = Encoding()) -> N
     target, picture = Path(target), clip.picture
     samples = samples_for(picture.frames, picture.rate)
     track = Track(clip.sound, samples, edit_lists=encoding.edit_lists) if clip.sound else None
-    delivery = Delivery("", clip, encoding, track, encoding.refuses(picture))
-    with attempt(target) as part, tempfile.TemporaryDirectory(prefix=".render-", dir=target.parent) as name:
-        sound = Path(name) / "sound.m4a"
+    wanted = Cut("", clip, encoding, track, encoding.refuses(picture))
+    with attempt(target) as part, fresh_folder(target.parent) as work:
         if track:
-            make_sound(track, sound)
-        make_pictures([Shot(delivery, sound if track else None, part)])
+            make_sound(track, folder=work)
+        make_films([Shot(wanted, work / SOUND if track else None, work)])
+        (work / FILM).replace(part)
+
+
+# ---------------------------------------------------------------- deliveries
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A finished file: where it lies, what was measured on it, and how far its history is proved."""
+
+    file: Path
+    preset: str
+    size: Size
+    frames: int
+    rate: Fraction
+    copied: bool
+    loudness: Measured | None
+    verdict: Verdict
+    sidecars: tuple[Path, ...] = ()
+
+    @property
+    def duration(self) -> Fraction:
+        """Seconds."""
+        return self.frames / self.rate
+
+
+def finish(
+    film: Path,
+    target: Path,
+    made: Cut,
+    *,
+    signer: Signer,
+    loudness: Measured | None = None,
+    anchors: Sequence[Path] = (),
+    archives: Mapping[Path, Path] | None = None,
+) -> Delivered:
+    """Hold `film` against its preset, sign it, verify it; only then does `target` appear, with its sidecars.
+
+    Raises InputError if it is not what the platform takes, and ProvenanceError
+    if its history is not whole.
+    """
+    if off := conform(film, made.preset):
+        raise InputError(f"{target.name}: {'; '.join(off)}")
+    history = made.clip.history
+    original = next((o.file for o in origins(history) if o.relationship == "parentOf"), None)
+    original = original if original and original.exists() else None
+    with attempt(target) as part:
+        sign(
+            film, part, history=history, signer=signer, archives=archives or {},
+            anchors=anchors, title=made.preset, transcoded=bool(made.reason),
+        )  # fmt: skip
+        verdict = verify(part, original=original, anchors=anchors, signer=signer, history=history)
+        if verdict.verdict in ("absent", "tampered", "broken"):
+            raise ProvenanceError(f"{target.name}: {verdict.sentence}", verdict.verdict, verdict.codes)
+    picture, beside = made.picture, sidecars(made.picture.captions, target)
+    return Delivered(
+        target, made.preset, picture.frame, picture.frames, picture.rate, not made.reason, loudness, verdict, beside
+    )
+
+
+def sidecars(captions: Captions | None, target: Path) -> tuple[Path, ...]:
+    """Write the captions beside `target` as their intention says."""
+    if captions is None or not captions.sidecar:
+        return ()
+    file = target.with_suffix(f".{captions.sidecar}")
+    with attempt(file) as part:
+        part.write_text((srt if captions.sidecar == "srt" else vtt)(captions.cues), encoding="utf-8")
+    return (file,)
+
+
+def deliver(
+    clip: Clip,
+    preset: str,
+    file: Path | str,
+    *,
+    mode: Mode = "cover",
+    focus: Focus = "center",
+    captions: bool = True,
+    signer: Signer | None = None,
+    anchors: Sequence[Path] = (),
+    on_progress: Progress | None = None,
+) -> Delivered:
+    """Finish `clip` as `preset` asks and write it to `file`, signed and verified.
+
+    The signer is `AFTERFRAME_SIGNER_CERT` and `_KEY` where set, else a local
+    test signer in the project's `.pipeline/`. `anchors` are PEM files of the
+    roots that may have signed the originals. Raises InputError, FfmpegError
+    or ProvenanceError; then `file` is as it was before.
+    """
+    file, made = Path(file), cut(clip, preset, mode=mode, focus=focus, captions=captions)
+    signer = signer or signer_from_environment() or test_signer(project_folder(Path.cwd()) / ".pipeline" / "signer")
+    with fresh_folder(file.parent) as work:
+        report = make_sound(made.track, folder=work) if made.track else None
+        make_films([Shot(made, work / SOUND if report else None, work)], on_progress)
+        loudness = report.after if report else None
+        return finish(work / FILM, file, made, signer=signer, loudness=loudness, anchors=anchors)
 
 
 # ---------------------------------------------------------------- conform
@@ -394,24 +374,26 @@ def conform(file: Path, preset: str) -> tuple[str, ...]:
     picture, sound = probe(file)
     if picture is None:
         return ("there is no picture",)
-    layout = mp4_layout(file)
-    longest = round(seconds(sheet["gop"], picture.rate) * picture.rate)
-    size = file.stat().st_size
-    rate_fits = sheet["rate_min"] <= picture.rate <= sheet["rate_max"]
-    rules: list[tuple[bool, str, str]] = [
-        (picture.codec == sheet["codec"], "codec", picture.codec),
-        (picture.profile.lower().startswith(str(sheet.get("profile", ""))), "profile", picture.profile),
-        (picture.pixel_format == sheet["pixel_format"], "pixel_format", picture.pixel_format),
-        (rate_fits, "rate_max", f"{float(picture.rate):g} frames a second"),
-        (picture.keyframes <= longest, "gop", f"{picture.keyframes} frames between key frames"),
+    layout, size = mp4_layout(file), file.stat().st_size
+    off = list(encoding_of(sheet).mismatches(picture))
+    for fine, key, found in (
+        (picture.size == _exact(sheet, picture.size), "frame", str(picture.size)),
+        (sheet["rate_min"] <= picture.rate <= sheet["rate_max"], "rate_max", f"{float(picture.rate):g} a second"),
         (not layout.edit_lists or sheet["edit_lists"] == "allow", "edit_lists", "has edit lists"),
         (size <= sheet.get("size_max", size), "size_max", f"{size} bytes"),
-    ]
-    if frame := sheet.get("frame"):
-        rules.append((picture.size == Size.parse(frame), "frame", str(picture.size)))
-    off = [f"{sheet.place(key)} {key} {sheet.get(key)}: {got}" for fine, key, got in rules if not fine]
-    if not layout.moov_first:
-        off.append("its index (moov) comes after the pictures")
-    if sound and (sound.codec, sound.sample_rate) != ("aac", SAMPLE_RATE):
-        off.append(f"sound is {sound.codec} at {sound.sample_rate} Hz, not AAC at {SAMPLE_RATE} Hz")
-    return tuple(off)
+        (layout.moov_first, "moov", "its index comes after the pictures"),
+        (not sound or (sound.codec, sound.sample_rate) == ("aac", SAMPLE_RATE), "sound", "is not AAC at 48 kHz"),
+    ):
+        if not fine:
+            off.append((key, found))
+    return tuple(_off(sheet, key, found) for key, found in off)
+
+
+def _exact(sheet: presets.Sheet, size: Size) -> Size:
+    return Size.parse(sheet["frame"]) if "frame" in sheet.values else size
+
+
+def _off(sheet: presets.Sheet, key: str, found: str) -> str:
+    if key not in sheet.values:
+        return f"{key}: {found}"
+    return f"{sheet.place(key)} {key}: {found}, and {sheet.name} wants {sheet[key]}"

@@ -3,6 +3,7 @@
     AfterframeError
     ├── InputError              the caller: a value, a file or a combination that cannot work
     │   └── RecipeError         the recipe's author: file and line, all mistakes at once
+    ├── WriteError              the machine: a full disk, a folder that may not be written
     ├── FfmpegError             the operator: ffmpeg failed; holds the command and its last words
     ├── ProviderError           a generator or a voice over the network
     │   ├── ProviderRefused     policy or a bad request: the same request will be refused again
@@ -18,6 +19,7 @@ Every class survives pickle, since errors cross processes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class AfterframeError(Exception):
@@ -25,7 +27,15 @@ class AfterframeError(Exception):
 
 
 class InputError(AfterframeError):
-    """A value, a file or a combination of them that cannot work."""
+    """A value, a file or a combination of them that cannot work; `parameter` names which, where one does."""
+
+    def __init__(self, message: str, parameter: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.parameter = parameter
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.message, self.parameter)
 
 
 class RecipeError(InputError):
@@ -35,8 +45,12 @@ class RecipeError(InputError):
         super().__init__("\n".join(mistakes))
         self.mistakes = tuple(mistakes)
 
-    def __reduce__(self) -> tuple[type[RecipeError], tuple[tuple[str, ...]]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         return RecipeError, (self.mistakes,)
+
+
+class WriteError(AfterframeError):
+    """The machine is at fault: a full disk, a folder that may not be written."""
 
 
 class FfmpegError(AfterframeError):

@@ -1,9 +1,9 @@
-"""The compiler, and the only ffmpeg: from a clip's description to argv, and from argv to a file.
+"""The compiler, and the only ffmpeg: from a clip's description to argv, and a way to run it.
 
 `command` is pure: it lowers pictures to one filter graph, numbers each node
 once, splits what is read twice, and returns argv with the small text files
-that the graph reads. `render` makes the sound first, then runs the command in
-a fresh folder, so that every name in it is plain, and checks what came out.
+that the graph reads. `run_command` runs it in a folder of its own, so that
+every name in it is plain.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any
 
-from stages.captions import styled
 from stages.clip import (
     BT709,
     Colour,
@@ -33,6 +32,7 @@ from stages.clip import (
     filtered,
 )
 from stages.errors import FfmpegError, InputError
+from stages.subtitles import styled
 
 FONTS = Path(__file__).parent / "fonts"
 CHILD = Path(__file__).parent / "child.py"
@@ -61,25 +61,30 @@ class Encoding:
             return "its picture is edited"
         facts = picture.stream.facts
         assert isinstance(facts, PictureFacts)
-        wanted = {"libx264": "h264", "libx265": "hevc", "libsvtav1": "av1"}.get(self.codec, self.codec)
+        return next((f"{key}: {found}" for key, found in self.mismatches(facts)), "")
+
+    def mismatches(self, facts: PictureFacts) -> Iterator[tuple[str, str]]:
+        """What about a video stream is not as this encoding makes it: which value, and what was found."""
+        codec = {"libx264": "h264", "libx265": "hevc", "libsvtav1": "av1"}.get(self.codec, self.codec)
         longest = round(self.gop * facts.rate)
-        for refused, reason in (
-            (facts.codec != wanted, f"codec: {wanted}, not {facts.codec}"),
-            (
-                facts.pixel_format != self.pixel_format,
-                f"pixel_format: {self.pixel_format}, not {facts.pixel_format}",
-            ),
-            (facts.sample_aspect != 1 or facts.rotation != 0, "square, upright pixels"),
-            (facts.size != facts.coded, "an even number of lines and columns"),
-            (not facts.constant_rate, "a constant frame rate"),
-            (facts.colour not in (BT709, Colour()), "colour: bt709"),
-            (facts.start != 0, "a picture that starts at 0"),
-            (facts.keyframes > longest, f"gop: a key frame every {longest} frames, not {facts.keyframes}"),
-            (bool(self.max_rate) and facts.bit_rate > self.max_rate, f"max_rate: {self.max_rate}"),
+        for wrong, key, found in (
+            (facts.codec != codec, "codec", facts.codec),
+            (facts.profile.lower() not in PROFILES.get(self.profile, (self.profile,)), "profile", facts.profile),
+            (facts.pixel_format != self.pixel_format, "pixel_format", facts.pixel_format),
+            (facts.keyframes > longest, "gop", f"{facts.keyframes} frames between key frames, not {longest}"),
+            (bool(self.max_rate) and facts.bit_rate > self.max_rate, "max_rate", f"{facts.bit_rate} bit/s"),
+            (facts.sample_aspect != 1, "pixels", f"not square: {facts.sample_aspect}"),
+            (facts.rotation != 0, "pixels", f"turned by {facts.rotation} degrees"),
+            (not facts.constant_rate, "rate", "not constant"),
+            (facts.colour not in (BT709, Colour()), "colour", f"{facts.colour.matrix}, {facts.colour.range}"),
+            (facts.start != 0, "start", f"at {float(facts.start):g} s"),
         ):
-            if refused:
-                return reason
-        return ""
+            if wrong:
+                yield key, found
+
+
+PROFILES = {"high": ("high", "main", "baseline", "constrained baseline"), "": ("",)}
+"""Profiles of H.264 that a decoder of the key's plays (ITU-T H.264 annex A)."""
 
 
 LOSSLESS = Encoding(preset="ultrafast", crf=0, profile="", gop=Fraction(1), b_frames=0)
@@ -411,17 +416,29 @@ def run_ffmpeg(arguments: Sequence[str], folder: Path | None = None, on_progress
     launcher = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid())]
     with tempfile.TemporaryFile() as errors:
         with subprocess.Popen([*launcher, *argv], cwd=folder, stdout=subprocess.PIPE, stderr=errors) as process:
+            _running.add(process)
             try:
                 _follow(process.stdout, on_progress)
                 code = process.wait()
             except BaseException:
                 process.kill()
                 raise
+            finally:
+                _running.discard(process)
         errors.seek(0)
         said = errors.read().decode(errors="replace")
     if code != 0:
         raise FfmpegError(_diagnosis(said, code, folder), argv, said)
     return said
+
+
+_running: set[subprocess.Popen[bytes]] = set()
+
+
+def stop_all() -> None:
+    """Kill every ffmpeg that this process runs: somebody pressed Ctrl-C."""
+    for process in tuple(_running):
+        process.kill()
 
 
 def _follow(lines: IO[bytes] | None, on_progress: Progress | None) -> None:
@@ -458,6 +475,8 @@ def _diagnosis(said: str, code: int, folder: Path | None) -> str:
             return f"this ffmpeg ({ffmpeg_binary()}) lacks the filter {line.split(':')[-1].strip()}; use another build"
         if "Unknown encoder" in line:
             return f"this ffmpeg ({ffmpeg_binary()}) lacks the encoder {line.split('encoder')[-1].strip()}"
+        if "FileNotFoundError" in line or "PermissionError" in line:
+            return f"{ffmpeg_binary()}: cannot be run as ffmpeg"
         if "No space left on device" in line:
             return f"{(folder or Path.cwd()).absolute()}: the disk is full"
     errors = [line for line in said.splitlines() if "[error] " in line or "[fatal] " in line]

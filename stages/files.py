@@ -9,10 +9,11 @@ import hashlib
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from stages.errors import InputError
+from stages.errors import WriteError
 
 PROJECT_MARKS = (".pipeline", "pyproject.toml")
 
@@ -25,17 +26,42 @@ def attempt(target: Path) -> Iterator[Path]:
     that shared one part file left a corrupt film which a packet probe passed.
     Raises InputError where the folder cannot be written.
     """
-    part = target.with_name(f".{target.stem[:40]}.{os.getpid()}-{secrets.token_hex(4)}.part{target.suffix}")
+    part = target.with_name(f"{PART}{os.getpid()}-{secrets.token_hex(4)}{target.suffix}")
+    with told(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
     try:
+        yield part
         with told(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            yield part
             sync(part)
             part.replace(target)
             sync(target.parent)
     finally:
-        with contextlib.suppress(OSError):  # what kept it from being made also keeps it from being removed
-            part.unlink()
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+PART = ".af-"
+"""How the name of a part file begins; the process that writes it comes next."""
+
+
+def sweep(folder: Path) -> None:
+    """Remove the part files and folders of processes that are gone."""
+    for part in folder.glob(f"{PART}*"):
+        maker = part.name.removeprefix(PART).partition("-")[0]
+        if maker.isdigit() and not Path(f"/proc/{maker}").exists() and Path("/proc").exists():
+            shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def fresh_folder(parent: Path) -> Iterator[Path]:
+    """A folder in `parent` of a name of its own, gone when the block ends."""
+    with told(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{PART}{os.getpid()}-", dir=parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -54,13 +80,8 @@ def told(target: Path) -> Iterator[None]:
             errno.ENAMETOOLONG: "its name is too long",
             errno.EISDIR: "is a folder",
         }
-        if error.errno not in reasons:
-            raise
-        raise WriteError(f"{target}: {reasons[error.errno]}") from None
-
-
-class WriteError(InputError):
-    """The world, not the recipe, is at fault: a full disk, a folder that may not be written."""
+        reason = reasons.get(error.errno or 0, (error.strerror or str(error)).lower())
+        raise WriteError(f"{target}: {reason}") from None
 
 
 def sync(path: Path) -> None:

@@ -12,12 +12,12 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias
 
 import presets
 from stages import plugins
@@ -26,25 +26,25 @@ from stages.clip import (
     SAMPLE_RATE,
     Action,
     Clip,
+    History,
     PictureFacts,
     Size,
     SoundFacts,
     Time,
     Unit,
-    parse_time,
     printed_seconds,
     seconds,
 )
-from stages.errors import InputError, Later, ProvenanceError, ProviderRefused
-from stages.ffmpeg import contact_sheet, waveform
+from stages.errors import InputError, Later, ProviderRefused
 from stages.files import attempt, copy_whole, project_folder, sha256
+from stages.ingest import ARCHIVE, ingest
 from stages.ledger import Ledger, Limits, Purchase, collect, open_ledger, purchases, submit_once
 from stages.media import clip_from, probe
 from stages.provenance import archive_ingredient, sign, signer_from_environment, test_signer
 from stages.providers import Provider, VideoRequest
-from stages.stage import job, nearest
+from stages.stage import Offer, job, nearest
 
-ARCHIVE, ATTESTED, ROOTS, SHEET, WAVES = "ingredient.c2pa", "attested.mp4", "roots.pem", "sheet.jpg", "waves.png"
+ATTESTED, ROOTS = "attested.mp4", "roots.pem"
 
 
 # ---------------------------------------------------------------- what is asked
@@ -236,14 +236,12 @@ def accepted(purchase: Purchase, sheets: Sequence[presets.Sheet], length: Fracti
 def promise_film(
     prompt: str,
     *,
-    reference: object = None,
-    frame: str = "16:9",
+    frame: str,
     length: Time,
     model: Sequence[str],
-    seed: int | None = None,
-    take: int = 1,
     shop: Market,
     key: str,
+    **_: object,
 ) -> Clip:
     """The film that `generate` will buy, as its model's preset describes it."""
     chosen = route(model, frame, seconds(length, Fraction(1)), prompt, shop, shop.bought.get(key, ()))
@@ -256,26 +254,32 @@ def promise_film(
     return Clip(clip.picture, clip.sound, (_action(chosen, prompt, length, None, ()),))
 
 
-def quote(
-    prompt: str, *, frame: str = "16:9", length: Time, model: Sequence[str], shop: Market, key: str, **_: Any
-) -> Route:
-    """Who would film it and for how much; nothing is sent."""
-    return route(model, frame, seconds(length, Fraction(1)), prompt, shop, shop.bought.get(key, ()))
-
-
-def asks_of_reference(*, frame: str = "16:9", **parameters: Any) -> dict[str, str]:
-    """What `generate` wants of the picture it is given: exact pixels, in a format that the model reads."""
-    chosen = quote(frame=frame, **parameters)
+def offer_film(
+    prompt: str,
+    *,
+    frame: str,
+    length: Time,
+    model: Sequence[str],
+    shop: Market,
+    identities: Mapping[str, str],
+    seed: int | None = None,
+    take: int = 1,
+    **_: object,
+) -> Offer:
+    """Who would film it and for how much, under which key; what it wants of its reference. Nothing is sent."""
+    key = purchase_key(prompt, frame, identities.get("reference", ""), seed, take)
+    chosen = route(model, frame, seconds(length, Fraction(1)), prompt, shop, shop.bought.get(key, ()))
     formats = chosen.sheet.get("reference", ["image/png"])
-    return {"size": str(chosen.size), "format": "png" if "image/png" in formats else "jpeg"}
+    asks = {"size": str(chosen.size), "format": "png" if "image/png" in formats else "jpeg"}
+    return Offer(Decimal(0) if chosen.bought else chosen.price, {"shop": shop, "key": key}, asks)
 
 
-@job(promise_film, asks=asks_of_reference, quote=quote)
+@job(promise_film, offer=offer_film)
 def generate(
     prompt: str,
     *,
     reference: Path | None = None,
-    frame: Frame = "16:9",
+    frame: Frame,
     length: Time,
     model: tuple[str, ...],
     seed: int | None = None,
@@ -289,9 +293,10 @@ def generate(
     """Buy a film of `prompt`, at least `length` long, from the first of `model` that can make it.
 
     `reference` becomes the first frame: a picture of exactly the frame that
-    the model sells (`prepare` makes one). `take` 2 buys another film of the
-    same request. Interrupted and called again, it takes up where it stood and
-    pays once. The paid original stays in AFTERFRAME_HOME.
+    the model sells (`prepare` makes one). In a recipe `frame` may be left open
+    where the deliveries agree on one. `take` 2 buys another film of the same
+    request. Interrupted and called again, it takes up where it stood and pays
+    once. The paid original stays in AFTERFRAME_HOME.
 
     Raises InputError if no model can film it, ProviderRefused if the provider
     will not (policy is told from breakage), ProviderUnavailable if it cannot
@@ -307,23 +312,33 @@ def generate(
     original = _kept(ledger, chosen.bought)
     if original is None:
         provider = provider_of(chosen.sheet, project / ".pipeline")
-        sheets = [sheet for _, sheet in _named(model, shop)]
         request = VideoRequest(prompt, chosen.sheet["model"], chosen.size, chosen.seconds, reference, seed)
+        sheets = [sheet for _, sheet in _named(model, shop)]
+        original = _bought(ledger, provider, request, key, chosen, lambda p: accepted(p, sheets, wanted), on_progress)
+    history = (_action(chosen, prompt, length, original, _history(inputs, "reference")),)
+    return _taken_in(original, chosen, wanted, history, folder)
 
-        def fine(purchase: Purchase) -> bool:
-            return accepted(purchase, sheets, wanted)
 
-        limits = Limits(chosen.sheet.get("rpm"), chosen.sheet.get("in_flight"))
-        try:
-            submit_once(ledger, provider, request, key, price=chosen.price, limits=limits, accepts=fine)
-            original = collect(ledger, provider, key, accepts=fine)
-        except Later as later:
-            if later.progress is not None:
-                on_progress(later.progress)
-            raise
-        _keep_root(provider, original)
-    reference_history = (inputs or {}).get("reference", Clip()).history
-    return _taken_in(original, chosen, prompt, length, reference_history, folder)
+def _bought(
+    ledger: Ledger,
+    provider: Provider,
+    request: VideoRequest,
+    key: str,
+    chosen: Route,
+    accepts: Callable[[Purchase], bool],
+    on_progress: Callable[[float], None],
+) -> Path:
+    """Send it if that was not done, and fetch it if it is done. Raises Later while it is filmed."""
+    limits = Limits(chosen.sheet.get("rpm"), chosen.sheet.get("in_flight"))
+    try:
+        submit_once(ledger, provider, request, key, price=chosen.price, limits=limits, accepts=accepts)
+        original = collect(ledger, provider, key, accepts=accepts)
+    except Later as later:
+        if later.progress is not None:
+            on_progress(later.progress)
+        raise
+    _keep_root(provider, original)
+    return original
 
 
 def _kept(ledger: Ledger, bought: Purchase | None) -> Path | None:
@@ -333,6 +348,10 @@ def _kept(ledger: Ledger, bought: Purchase | None) -> Path | None:
     return ledger.home / bought.original
 
 
+def _history(inputs: Mapping[str, Clip] | None, name: str) -> History:
+    return inputs[name].history if inputs and name in inputs else ()
+
+
 def provider_of(sheet: presets.Sheet, state: Path) -> Provider:
     """The provider that a model's preset names; the simulator is started if it does not run."""
     make = plugins.find("pipeline.providers", sheet.facts["provider"])
@@ -340,42 +359,25 @@ def provider_of(sheet: presets.Sheet, state: Path) -> Provider:
     return provider
 
 
-def _action(chosen: Route, prompt: str, length: Time, file: Path | None, reference: tuple[Action, ...]) -> Action:
+def _action(chosen: Route, prompt: str, length: Time, file: Path | None, reference: History) -> Action:
     said = {"prompt": prompt, "length": str(length), "seconds": str(chosen.seconds), "size": str(chosen.size)}
     simulated = "SIMULATED " if chosen.sheet.facts.get("simulated") else ""
     inputs = (reference,) if reference else ()
     return Action("generate", tuple(said.items()), f"{simulated}{chosen.sheet.name}", file, ai=True, inputs=inputs)
 
 
-def _taken_in(
-    original: Path,
-    chosen: Route,
-    prompt: str,
-    length: Time,
-    reference: tuple[Action, ...],
-    folder: Path,
-) -> Clip:
+def _taken_in(original: Path, chosen: Route, wanted: Fraction, history: History, folder: Path) -> Clip:
     """Check what came, read its credentials before anything touches it, and archive them."""
     picture, sound = probe(original)
-    _check_film(picture, chosen, seconds(length, Fraction(1)), original)
-    roots = _roots(original, folder)
-    credentials = archive_ingredient(original, folder / ARCHIVE, anchors=roots)
-    if credentials.state == "tampered":
-        raise ProvenanceError(
-            f"{chosen.sheet.name} sent a film that was changed after it was signed; it is kept in {original}",
-            "tampered",
-            credentials.codes,
-        )
-    file = original
-    if credentials.state == "absent":
-        file = _attested(original, _action(chosen, prompt, length, None, reference), folder)
-        archive_ingredient(file, folder / ARCHIVE, anchors=roots)
-    assert picture is not None
-    contact_sheet(original, picture.frames, folder / SHEET)
-    if sound:
-        waveform(original, folder / WAVES)
-    clip = clip_from(file, picture, sound)
-    return Clip(clip.picture, clip.sound, (_action(chosen, prompt, length, file, reference),))
+    _check_film(picture, chosen, wanted, original)
+    clip, roots = clip_from(original, picture, sound), _roots(original, folder)
+    found = ingest(original, clip, anchors=roots, folder=folder)
+    if found.credentials.state == "absent":
+        (made,) = history
+        attested = _attested(original, replace(made, file=None), folder)
+        archive_ingredient(attested, folder / ARCHIVE, anchors=roots)
+        clip, history = clip_from(attested, picture, sound), (replace(made, file=attested),)
+    return replace(clip, history=history)
 
 
 def _check_film(picture: PictureFacts | None, chosen: Route, wanted: Fraction, original: Path) -> None:
@@ -417,6 +419,3 @@ def _roots(original: Path, folder: Path) -> tuple[Path, ...]:
         return ()
     copy_whole(kept, folder / ROOTS)
     return (folder / ROOTS,)
-
-
-__all__ = ["Market", "Route", "generate", "market", "parse_time", "promise_film", "purchase_key", "quote", "route"]

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, TypeAlias
 from stages.clip import Box, Clip, Picture, Scaler, Size, Unit, filtered
 from stages.errors import InputError
 from stages.ffmpeg import on_blur, scaled
+from stages.geometry import Focus, Mode, even, inside, parse_focus, times, window
 from stages.stage import edit
 
 ROUNDING = Fraction(1, 50)
@@ -31,18 +32,7 @@ def parse_target(text: str) -> Size | int | Fraction:
         raise InputError(f"should be a size such as 1080p, 4k, 1.5x or 1920x1080, not '{text}'") from None
 
 
-def parse_focus(text: str) -> tuple[Fraction, Fraction]:
-    """`center`, or `0.3x0.7`: the point, from the left and from the top, that a crop keeps in its middle."""
-    if text.strip() == "center":
-        return Fraction(1, 2), Fraction(1, 2)
-    match = re.fullmatch(r"(0(?:\.\d+)?|1(?:\.0+)?)x(0(?:\.\d+)?|1(?:\.0+)?)", text.strip())
-    if not match:
-        raise InputError(f"should be center or a point such as 0.3x0.7, not '{text}'")
-    return Fraction(match[1]), Fraction(match[2])
-
-
 Target: TypeAlias = Annotated[Size | str, Unit(parse_target, "1080p | 1920x1080 | 1.5x")]
-Focus: TypeAlias = Annotated[str, Unit(parse_focus, "center | 0.3x0.7")]
 
 
 @edit()
@@ -69,7 +59,7 @@ def fit(
     clip: Clip,
     *,
     size: Size | str,
-    mode: Literal["cover", "contain", "stretch", "blur"] = "cover",
+    mode: Mode = "cover",
     focus: Focus = "center",
 ) -> Clip:
     """Bring the picture into a frame of exactly `size`.
@@ -84,18 +74,12 @@ def fit(
     picture = settled(picture)
     whole = Box.of(picture.size)
     if mode == "cover":
-        scaler = Scaler(_window(picture.size, frame.aspect, parse_focus(focus)), frame, frame)
+        scaler = Scaler(window(picture.size, frame.aspect, parse_focus(focus)), frame, frame)
     elif mode == "stretch":
         scaler = Scaler(whole, frame, frame)
     else:
         scaler = Scaler(whole, inside(picture.size, frame), frame, background="blur" if mode == "blur" else "black")
     return replace(clip, picture=replace(picture, scaler=scaler))
-
-
-def inside(size: Size, frame: Size) -> Size:
-    """The largest size of `size`'s shape that fits into `frame`, in even numbers."""
-    scale = min(Fraction(frame.width, size.width), Fraction(frame.height, size.height))
-    return Size(max(2, _even(size.width * scale)), max(2, _even(size.height * scale)))
 
 
 def settled(picture: Picture) -> Picture:
@@ -109,14 +93,15 @@ def settled(picture: Picture) -> Picture:
             return replace(picture, scaler=None)
         stream = filtered("setsar", scaled(picture.stream, scaler.size), sar=1)
         return replace(picture, stream=stream, size=scaler.size, scaler=None)
-    left, top, width, height = scaler.window.even(picture.size)
-    stream, size = filtered("crop", picture.stream, w=width, h=height, x=left, y=top), Size(width, height)
+    w = scaler.window
+    stream = filtered("crop", picture.stream, w=even(w.width), h=even(w.height), x=even(w.x), y=even(w.y))
+    size = Size(even(w.width), even(w.height))
     if scaler.canvas == scaler.size:
         return replace(picture, stream=stream, size=size, scaler=None)
     if size.aspect > scaler.canvas.aspect:
-        bars = Size(size.width, _even(size.width / scaler.canvas.aspect))
+        bars = Size(size.width, even(size.width / scaler.canvas.aspect))
     else:
-        bars = Size(_even(size.height * scaler.canvas.aspect), size.height)
+        bars = Size(even(size.height * scaler.canvas.aspect), size.height)
     if scaler.background == "blur":
         return replace(picture, stream=on_blur(stream, size, bars), size=bars, scaler=None)
     stream = filtered(
@@ -129,8 +114,8 @@ def settled(picture: Picture) -> Picture:
 def _enlarged(picture: Picture, frame: Size, engine: str) -> Scaler:
     scaler = picture.scaler or Scaler(Box.of(picture.size), picture.size, picture.size)
     shown = Size(
-        _even(Fraction(scaler.size.width * frame.width, scaler.canvas.width)),
-        _even(Fraction(scaler.size.height * frame.height, scaler.canvas.height)),
+        even(Fraction(scaler.size.width * frame.width, scaler.canvas.width)),
+        even(Fraction(scaler.size.height * frame.height, scaler.canvas.height)),
     )
     return replace(scaler, size=shown, canvas=frame, engine=engine)
 
@@ -140,20 +125,7 @@ def _target(frame: Size, size: Size | str) -> Size:
     if isinstance(target, Size):
         return target
     factor = target if isinstance(target, Fraction) else Fraction(target, min(frame.width, frame.height))
-    return Size(_even(frame.width * factor), _even(frame.height * factor))
-
-
-def _window(size: Size, aspect: Fraction, focus: tuple[Fraction, Fraction]) -> Box:
-    """The largest window of shape `aspect`, as near to having `focus` in its middle as the edges allow."""
-    width = min(Fraction(size.width), size.height * aspect)
-    height = min(Fraction(size.height), size.width / aspect)
-    left = min(max(focus[0] * size.width - width / 2, Fraction(0)), size.width - width)
-    top = min(max(focus[1] * size.height - height / 2, Fraction(0)), size.height - height)
-    return Box(left, top, width, height)
-
-
-def _even(length: Fraction | int) -> int:
-    return 2 * round(Fraction(length) / 2)
+    return times(frame, factor)
 
 
 def _picture(clip: Clip, who: str) -> Picture:

@@ -101,7 +101,8 @@ def sign(
     model was shown are inputs. An origin with an archive in `archives` need not
     exist any more. A history without files signs `file` as created. `title` is
     the target's name if not given; `transcoded` is False where the streams were
-    copied, `generator` who claims it, if not Afterframe itself. `target` may be `file` itself; it appears whole or not at all.
+    copied, `generator` who claims it, if not Afterframe itself. `target` may be
+    `file` itself; it appears whole or not at all.
 
     Raises InputError if an origin is missing, if the container cannot carry
     credentials, if `file` carries some that are not an origin's (they would be

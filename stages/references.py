@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import threading
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Literal, TypeAlias, cast
 from stages.clip import Action, Box, Clip, PictureFacts, Size
 from stages.errors import InputError
 from stages.files import attempt
+from stages.geometry import Focus, Mode, parse_focus, window
 from stages.media import clip_from
 from stages.stage import job
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Fit: TypeAlias = Literal["cover", "contain", "stretch", "blur"]
 Rgb: TypeAlias = tuple[int, int, int]
 
 PIXEL_LIMIT = 200_000_000
@@ -59,7 +58,7 @@ class Placement:
         return max(self.size.width / self.window.width, self.size.height / self.window.height)
 
 
-def placement(source: Size, target: Size, fit: Fit, focus: tuple[Fraction, Fraction]) -> Placement:
+def placement(source: Size, target: Size, fit: Mode, focus: tuple[Fraction, Fraction]) -> Placement:
     """Where `source` goes in `target`; `blur` places its sharp part as `contain` does.
 
     `cover` keeps `focus` (shares of width and height) as near to the middle
@@ -68,29 +67,11 @@ def placement(source: Size, target: Size, fit: Fit, focus: tuple[Fraction, Fract
     if fit == "stretch":
         return Placement(Box.of(source), target)
     if fit == "cover":
-        return Placement(_cover(source, target.aspect, focus), target)
+        return Placement(window(source, target.aspect, focus), target)
     scale = min(Fraction(target.width, source.width), Fraction(target.height, source.height))
     inner = Size(max(1, round(source.width * scale)), max(1, round(source.height * scale)))
     left, top = (target.width - inner.width) // 2, (target.height - inner.height) // 2
     return Placement(Box.of(source), inner, left, top)
-
-
-def _cover(source: Size, aspect: Fraction, focus: tuple[Fraction, Fraction]) -> Box:
-    width = min(Fraction(source.width), source.height * aspect)
-    height = min(Fraction(source.height), source.width / aspect)
-    x = min(max(focus[0] * source.width - width / 2, Fraction(0)), source.width - width)
-    y = min(max(focus[1] * source.height - height / 2, Fraction(0)), source.height - height)
-    return Box(x, y, width, height)
-
-
-def parse_focus(text: str) -> tuple[Fraction, Fraction]:
-    """`center`, or a point as shares of width and height: `0.3x0.7`. Raises InputError for anything else."""
-    if text == "center":
-        return Fraction(1, 2), Fraction(1, 2)
-    match = re.fullmatch(r"([01]|[01]?\.\d+)\s*[x×]\s*([01]|[01]?\.\d+)", text.strip())
-    if not match or max(Fraction(match[1]), Fraction(match[2])) > 1:
-        raise InputError(f"focus should be center or a point such as 0.3x0.7 (left 0, right 1), not '{text}'")
-    return Fraction(match[1]), Fraction(match[2])
 
 
 # ---------------------------------------------------------------- the job
@@ -118,8 +99,8 @@ def prepare(
     image: Path,
     *,
     size: Size | str,
-    fit: Fit = "cover",
-    focus: str = "center",
+    fit: Mode = "cover",
+    focus: Focus = "center",
     background: str = "black",
     format: Literal["jpeg", "png"] = "png",
     folder: Path,
@@ -165,8 +146,8 @@ def make_reference(
     image: Path,
     *,
     size: Size | str,
-    fit: Fit = "cover",
-    focus: str = "center",
+    fit: Mode = "cover",
+    focus: Focus = "center",
     background: str = "black",
     format: Literal["jpeg", "png"] = "png",
     folder: Path,
@@ -207,7 +188,7 @@ class _Photo:
     notes: tuple[str, ...] = ()
 
 
-def _read(path: Path, target: Size, fit: Fit, point: tuple[Fraction, Fraction]) -> _Photo:
+def _read(path: Path, target: Size, fit: Mode, point: tuple[Fraction, Fraction]) -> _Photo:
     """The photo in `path`, decoded as large as `target` needs. Raises InputError, naming the file."""
     from PIL import UnidentifiedImageError  # noqa: PLC0415 -- heavy; loaded when a picture is read
 
@@ -375,7 +356,7 @@ def _to_srgb(image: Image.Image) -> tuple[ImageCms.ImageCmsTransform | None, tup
 # ---------------------------------------------------------------- drawing
 
 
-def _drawn(photo: _Photo, target: Size, fit: Fit, point: tuple[Fraction, Fraction], colour: Rgb) -> Image.Image:
+def _drawn(photo: _Photo, target: Size, fit: Mode, point: tuple[Fraction, Fraction], colour: Rgb) -> Image.Image:
     from PIL import Image, ImageFilter  # noqa: PLC0415 -- heavy; loaded when a picture is drawn
 
     place = placement(photo.size, target, fit, point)

@@ -1,52 +1,28 @@
-"""Edits of the sound, and how a described sound becomes one encoded file.
-
-Sound is made first, in its own ffmpeg calls, and the picture's encode copies
-it in: mixed to PCM and measured, levelled, encoded once to AAC, measured
-again, and corrected where the encoder moved it.
-"""
+"""Edits of the sound: what is heard, from when, how loud."""
 
 from __future__ import annotations
 
-import re
-import struct
-import tempfile
-from array import array
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 
 from stages.clip import (
+    DUCK,
     SAMPLE_RATE,
     Clip,
     Decibels,
-    Filter,
     Loudness,
     Sound,
-    SoundFacts,
-    Source,
-    Stream,
     Time,
     Word,
     decibels,
+    exactly,
     filtered,
     printed_seconds,
     samples_for,
     seconds,
 )
-from stages.errors import FfmpegError, InputError
-from stages.ffmpeg import rewritten, run_command, sound_command
+from stages.errors import InputError
 from stages.stage import edit
-
-LIMITER_MARGIN = 0.3
-"""dB under the ceiling: AAC raised true peaks by up to 0.1 dB, and by 0.6 dB once (facts: audio 3)."""
-
-TOLERANCE = 0.1
-"""LU: nearer than this to the target needs no further correction (EBU R 128 meters agree to 0.1 LU)."""
-
-SILENT = -70.0
-"""LUFS: at and under the absolute gate of ITU-R BS.1770 there is nothing to level."""
-
 
 # ---------------------------------------------------------------- edits
 
@@ -64,7 +40,7 @@ def replace_audio(clip: Clip, *, sound: Clip, at: Time = 0, gain: Decibels = 0.0
     The clip keeps its length. Raises InputError if `sound` does not fit into it.
     """
     laid = _laid(clip, sound, at, gain, "replace_audio")
-    return replace(clip, sound=laid)
+    return replace(clip, sound=replace(laid, loudness=clip.sound.loudness if clip.sound else None))
 
 
 @edit()
@@ -88,7 +64,7 @@ def mix_audio(
     laid = _laid(clip, sound, at, gain, "mix_audio")
     if clip.sound is None:
         return replace(clip, sound=laid)
-    bed, rate = _exactly(clip.sound.stream, laid.samples), _rate(clip)
+    bed, rate = exactly(clip.sound.stream, laid.samples), _rate(clip)
     if depth := abs(decibels(duck)):
         bed = filtered(
             DUCK, bed, laid.stream,
@@ -139,216 +115,10 @@ def _laid(clip: Clip, sound: Clip, at: Time, gain: Decibels, who: str) -> Sound:
         stream = filtered("adelay", stream, delays=f"{offset}S", all=1)
     total = _clip_samples(clip)
     words = tuple(Word(w.text, w.start + begin, w.end + begin) for w in sound.sound.words)
-    return Sound(_exactly(stream, total), total, words)
+    return Sound(exactly(stream, total), total, words)
 
 
 def _clip_samples(clip: Clip) -> int:
     if clip.picture:
         return samples_for(clip.picture.frames, clip.picture.rate)
     return clip.sound.samples if clip.sound else 0
-
-
-def _exactly(stream: Stream, samples: int) -> Stream:
-    """Padded with silence or cut to exactly `samples`; -shortest does neither exactly."""
-    return filtered("atrim", filtered("apad", stream, whole_len=samples), end_sample=samples)
-
-
-# ---------------------------------------------------------------- ducking
-
-DUCK = "duck"
-"""Not ffmpeg's: a bed and a voice, settled before compiling into the bed times an envelope."""
-
-THRESHOLD = "-45dB"
-SHORTEST = 0.02
-"""Seconds: anything shorter is a click, not a voice."""
-
-GAP = 0.25
-"""silencedetect finds clean speech to the hundredth of a second with these (facts: audio 5)."""
-
-
-def settled(stream: Stream, folder: Path) -> Stream:
-    """The graph with each `duck` as ffmpeg can do it: where the voice is heard is measured, and the
-    envelope written into `folder`. sidechaincompress would lose the last 0.6 s and miss the depth."""
-    count = 0
-
-    def change(node: Stream) -> Stream:
-        nonlocal count
-        if not (isinstance(node, Filter) and node.name == DUCK):
-            return node
-        bed, voice = node.inputs
-        options = dict(node.options)
-        spans = heard(voice, int(options["samples"]), folder)
-        path = folder / f"envelope{count}.wav"
-        count += 1
-        values = envelope(
-            spans,
-            int(options["samples"]),
-            float(options["depth"]),
-            int(options["attack"]),
-            int(options["release"]),
-        )
-        write_wav(path, values)
-        facts = SoundFacts("pcm_s16le", "", SAMPLE_RATE, 1, "mono", len(values))
-        return filtered("amultiply", bed, Source(Path(path.name), facts))
-
-    return rewritten(stream, change)
-
-
-def heard(voice: Stream, samples: int, folder: Path) -> tuple[tuple[int, int], ...]:
-    """From which of its `samples` to which the voice is heard; pauses under 0.25 s count as speech."""
-    stream = filtered("silencedetect", voice, noise=THRESHOLD, duration=str(GAP))
-    said = run_command(sound_command(stream, "-", f="null"), folder)
-    starts = [float(t) for t in re.findall(r"silence_start: (-?[\d.]+)", said)]
-    ends = [float(t) for t in re.findall(r"silence_end: (-?[\d.]+)", said)]
-    # The voice is what lies between the end of one silence and the start of the next. A silence that
-    # reaches the end of the sound is said to end there: without its length, a voice would seem to follow.
-    spans = zip([0.0, *ends], [*starts, samples / SAMPLE_RATE], strict=False)
-    return tuple((round(a * SAMPLE_RATE), round(b * SAMPLE_RATE)) for a, b in spans if b - max(a, 0) > SHORTEST)
-
-
-def envelope(spans: Sequence[tuple[int, int]], samples: int, depth: float, attack: int, release: int) -> array[int]:
-    """Gain per sample, full scale 32767: down by `depth` dB over each span, with ramps in decibels outside it."""
-    low = 10 ** (-depth / 20)
-    gains = array("h", [32767]) * samples
-    for begin, end in spans:
-        end = min(end, samples)
-        gains[begin:end] = array("h", [round(32767 * low)]) * max(0, end - begin)
-    ramp_down = [round(32767 * low ** (i / attack)) for i in range(attack)] if attack else []
-    ramp_up = [round(32767 * low ** (1 - i / release)) for i in range(release)] if release else []
-    for begin, end in spans:
-        for i, gain in enumerate(reversed(ramp_down), 1):
-            if 0 <= begin - i < samples:
-                gains[begin - i] = min(gains[begin - i], gain)
-        for i, gain in enumerate(ramp_up):
-            if end + i < samples:
-                gains[end + i] = min(gains[end + i], gain)
-    return gains
-
-
-def write_wav(path: Path, values: array[int]) -> None:
-    """Mono 16-bit samples at 48 kHz as a RIFF file."""
-    data = values.tobytes()
-    layout = "<4sI4s4sIHHIIHH4sI"
-    shape = (16, 1, 1, SAMPLE_RATE, SAMPLE_RATE * 2, 2, 16)  # PCM, one channel, two bytes a sample
-    head = struct.pack(layout, b"RIFF", 36 + len(data), b"WAVE", b"fmt ", *shape, b"data", len(data))
-    path.write_bytes(head + data)
-
-
-# ---------------------------------------------------------------- making
-
-
-@dataclass(frozen=True, slots=True)
-class Track:
-    """What is asked of one encoded sound: the mix, its length in samples, and how it is encoded."""
-
-    sound: Sound
-    samples: int
-    bit_rate: int = 192_000
-    edit_lists: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """Integrated loudness in LUFS, true peak in dBTP, loudness range in LU (ITU-R BS.1770, EBU Tech 3342)."""
-
-    loudness: float
-    true_peak: float
-    range: float
-
-    @property
-    def silent(self) -> bool:
-        """Whether there is nothing that could be levelled."""
-        return self.loudness <= SILENT
-
-
-@dataclass(frozen=True, slots=True)
-class SoundReport:
-    """The mix before levelling, the encoded file after it, and the gain applied, in dB."""
-
-    before: Measured
-    after: Measured
-    gain: float = 0.0
-    limited: bool = False
-
-
-PRIMING = 1024
-"""Samples that ffmpeg's AAC encoder puts in front, hidden by an edit list where one is allowed."""
-
-
-def make_sound(track: Track, target: Path) -> SoundReport:
-    """Mix, level and encode `track` to `target` (AAC in MP4), exactly as long as asked.
-
-    Where edit lists are forbidden, the first 21 ms of sound give way to the
-    encoder's priming, so that what follows stays in sync without one.
-    """
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".sound-") as name:
-        folder = Path(name)
-        mix = Path("mix.wav")  # ffmpeg runs in the folder
-        exact = _exactly(settled(track.sound.stream, folder), track.samples)
-        before = _measured(run_command(sound_command(_metered(exact), "mix.wav", acodec="pcm_f32le"), folder))
-        facts = SoundFacts("pcm_f32le", "", SAMPLE_RATE, 2, "stereo", track.samples)
-        loudness = track.sound.loudness
-        gain = 0.0 if loudness is None or before.silent else loudness.target - before.loudness
-        for _ in range(3):
-            levelled, limited = _levelled(Source(mix, facts), track.samples, gain, before, loudness)
-            after = _encoded(levelled, track, target, folder)
-            if loudness is None or before.silent or abs(loudness.target - after.loudness) <= TOLERANCE:
-                break
-            correction = loudness.target - after.loudness
-            if limited and correction > 0 and gain + correction > loudness.target - before.loudness + 3:
-                break  # limiting eats what is added: reported, not pumped
-            gain += correction
-    return SoundReport(before, after, gain, limited)
-
-
-def _levelled(
-    mix: Stream, samples: int, gain: float, before: Measured, loudness: Loudness | None
-) -> tuple[Stream, bool]:
-    if loudness is None or before.silent:
-        return mix, False
-    stream: Stream = filtered("volume", mix, volume=f"{gain:.3f}dB")
-    if before.true_peak + gain <= loudness.true_peak - LIMITER_MARGIN:
-        return stream, False
-    limit = 10 ** ((loudness.true_peak - LIMITER_MARGIN) / 20)
-    # At 192 kHz sample peaks are near true peaks; level=disabled, or it turns up what it turned down.
-    stream = filtered("aresample", stream, sample_rate=192_000)
-    stream = filtered("alimiter", stream, limit=f"{limit:.5f}", attack=5, release=80, level="disabled", latency=1)
-    return _exactly(filtered("aresample", stream, sample_rate=SAMPLE_RATE), samples), True
-
-
-def _encoded(stream: Stream, track: Track, target: Path, folder: Path) -> Measured:
-    """Encode once, and measure what was encoded."""
-    options: dict[str, str | int] = {"acodec": "aac", "b:a": track.bit_rate, "ar": SAMPLE_RATE, "f": "mp4"}
-    if not track.edit_lists:
-        stream = filtered("atrim", stream, start_sample=PRIMING)
-        stream = filtered("asetpts", stream, expr="PTS-STARTPTS")
-        stream = filtered("afade", stream, type="in", nb_samples=240)
-        options["use_editlist"] = 0
-    run_command(sound_command(stream, str(target.resolve()), **options), folder)
-    encoded = Source(target.resolve(), SoundFacts("aac", "LC", SAMPLE_RATE, 2, "stereo", track.samples))
-    return _measured(run_command(sound_command(_metered(encoded), "-", f="null"), folder))
-
-
-def measure(sound: Sound) -> Measured:
-    """The loudness of a sound as it is described, intentions aside."""
-    with tempfile.TemporaryDirectory(prefix="afterframe-") as name:
-        folder = Path(name)
-        stream = _metered(settled(sound.stream, folder))
-        return _measured(run_command(sound_command(stream, "-", f="null"), folder))
-
-
-def _metered(stream: Stream) -> Filter:
-    return filtered("ebur128", stream, peak="true", framelog="verbose")
-
-
-def _measured(said: str) -> Measured:
-    _, found, summary = said.rpartition("Summary:")
-    if not found:
-        raise FfmpegError("ffmpeg measured no loudness", stderr=said)
-
-    def value(label: str) -> float:
-        match = re.search(rf"{label}:\s+(-?inf|nan|-?[\d.]+)", summary)
-        number = float(match[1]) if match else float("-inf")
-        return -99.0 if number != number or number < -99 else number
-
-    return Measured(value("I"), value("Peak"), value("LRA"))

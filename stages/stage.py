@@ -14,24 +14,26 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from difflib import get_close_matches
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Concatenate, Literal, ParamSpec, TypeVar
 
-from stages.clip import Action, Clip, Size, Unit, parse_switch
+from stages.clip import Action, Clip, Frames, Size, Unit, parse_switch
 from stages.errors import InputError, Later
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Promise = Callable[..., Clip]
-Kind = Literal["clip", "clips", "file", "value", "words"]
+Kind = Literal["clip", "file", "value", "words"]
 
-__all__ = ["Parameter", "Stage", "edit", "job", "nearest", "parameters_of", "stage_of"]
+__all__ = ["Offer", "Parameter", "Stage", "edit", "job", "nearest", "parameters_of", "stage_of"]
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter of a stage. `kind` is `clip`, `clips`, `file`, `value` or `words` (a list of names)."""
+    """One parameter of a stage. `kind` is `clip`, `file`, `value` or `words` (a list of names)."""
 
     name: str
     kind: Kind
@@ -43,11 +45,24 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True)
+class Offer:
+    """What a job that buys would do: for `price` US dollars, none if it was bought before.
+
+    `fills` are the arguments that this settles. `asks` is what it wants of the
+    file that a step before it makes, by that step's parameters.
+    """
+
+    price: Decimal
+    fills: Mapping[str, object]
+    asks: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
     """What the runner knows of a stage.
 
-    A job also promises what it will make. One that buys has a `quote`; one
-    that wants its file in a certain shape `asks` the step that makes it.
+    A job also promises what it will make, and one that buys says what it would
+    offer for it.
     """
 
     name: str
@@ -55,8 +70,7 @@ class Stage:
     version: int
     function: Callable[..., Any]
     promise: Promise | None = None
-    asks: Callable[..., Mapping[str, str]] | None = None
-    quote: Callable[..., Any] | None = None
+    offer: Callable[..., Offer] | None = None
 
     @property
     def help(self) -> str:
@@ -85,21 +99,24 @@ def edit(
     """
 
     def decorate(function: Callable[Concatenate[Clip, P], Clip]) -> Callable[Concatenate[Clip, P], Clip]:
+        signature = inspect.signature(function)
+
         @functools.wraps(function)
-        def call(clip: Clip, /, *args: P.args, **kwargs: P.kwargs) -> Clip:
+        def call(clip: Clip, *args: P.args, **kwargs: P.kwargs) -> Clip:
             after = function(clip, *args, **kwargs)
             if after is clip:
                 return clip
-            others = [value for value in kwargs.values() if isinstance(value, Clip)]
+            given = signature.bind(clip, *args, **kwargs).arguments
+            _, *others = (each for value in given.values() for each in _clips(value))
             action = Action(
                 function.__name__,
-                parameters=tuple((key, _recorded(v)) for key, v in kwargs.items() if _worth_a_record(v)),
+                parameters=tuple((key, text) for key, value in given.items() if (text := _recorded(value))),
                 inputs=tuple(other.history for other in others),
             )
             return replace(after, history=(*after.history, action))
 
         call.__stage__ = Stage(function.__name__, "edit", version, call)  # type: ignore[attr-defined]  # functions take attributes
-        return call
+        return typing.cast("Callable[Concatenate[Clip, P], Clip]", call)  # `clip` may be named, too
 
     return decorate
 
@@ -107,15 +124,15 @@ def edit(
 def job(
     promise: Promise,
     *,
-    asks: Callable[..., Mapping[str, str]] | None = None,
-    quote: Callable[..., Any] | None = None,
+    offer: Callable[..., Offer] | None = None,
     version: int = 1,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Make a function that makes files a job.
 
     `promise` takes the same parameters, `folder` aside, and returns the clip
     that the job will make, as its preset describes it, without touching the
-    world. The job itself never waits: it makes its files or raises `Later`.
+    world. `offer` takes those and `shop` and `identities` (of the files among
+    them), and says what would be bought. The job itself never waits: it makes its files or raises `Later`.
     Called as a library function, it is called again until it is done.
     """
 
@@ -128,7 +145,7 @@ def job(
                 except Later as later:
                     time.sleep(later.seconds)
 
-        stage = Stage(function.__name__, "job", version, function, promise, asks, quote)
+        stage = Stage(function.__name__, "job", version, function, promise, offer)
         call.__stage__ = stage  # type: ignore[attr-defined]  # functions take attributes
         return call
 
@@ -156,13 +173,24 @@ def nearest(word: str, known: typing.Iterable[str]) -> str:
     return f" (did you mean {close[0]}?)" if close else ""
 
 
-def _worth_a_record(value: object) -> bool:
-    return value is not None and value != "" and not isinstance(value, Clip)
+def _clips(value: object) -> tuple[Clip, ...]:
+    if isinstance(value, tuple):
+        return tuple(each for each in value if isinstance(each, Clip))
+    return (value,) if isinstance(value, Clip) else ()
 
 
 def _recorded(value: object) -> str:
-    # Of a file only its name: the record is signed into what is published.
-    return value.name if isinstance(value, Path) else str(value)
+    """A parameter as it goes into the record, which is signed into what is published: of a file only its
+    name, of a clip nothing, since its own history says more."""
+    if value is None or _clips(value):
+        return ""
+    if isinstance(value, Path):
+        return value.name
+    if isinstance(value, Frames):
+        return f"{value.count}f"
+    if isinstance(value, str | int | float | Fraction | Size):
+        return str(value)
+    raise InputError(f"{value!r} cannot be put on record: should be text, a number, a size, a file or a clip")
 
 
 @functools.cache
@@ -194,10 +222,10 @@ def _reader(hint: Any) -> Reader:
     if typing.get_origin(hint) is Literal:
         words = tuple(str(word) for word in typing.get_args(hint))
         return "value", functools.partial(_one_of, words), " | ".join(words), words
-    if typing.get_origin(hint) is tuple and typing.get_args(hint)[0] is Clip:
-        return "clips", str, "[$a, $b]", ()
     if typing.get_origin(hint) is tuple:
         return "words", str, "[one, another]", ()
+    if hint not in _PLAIN:
+        raise InputError(f"a stage's parameter is annotated {hint}: should be Clip, Path, Size or a plain type")
     return _PLAIN[hint]
 
 

@@ -1,0 +1,54 @@
+"""Ingest: what a file says of itself is read the moment it arrives, and kept, before anything touches it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages.clip import Clip
+from stages.errors import FfmpegError, ProvenanceError
+from stages.ffmpeg import contact_sheet, waveform
+from stages.mixing import WAVES, Measured, measure
+from stages.provenance import Credentials, archive_ingredient
+
+ARCHIVE, SHEET = "ingredient.c2pa", "sheet.jpg"
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """What was found in a file: its credentials, and how loud it is where it has sound."""
+
+    credentials: Credentials
+    loudness: Measured | None = None
+
+
+def ingest(file: Path, clip: Clip | None = None, *, anchors: Sequence[Path] = (), folder: Path) -> Ingested:
+    """Archive the credentials of `file` in `folder`, and draw what is to be seen and heard in it.
+
+    `clip` is what it holds, if it is a film or a sound. Raises ProvenanceError
+    if it was changed after it was signed: nothing made of it could be proved.
+    """
+    credentials = archive_ingredient(file, folder / ARCHIVE, anchors=anchors)
+    if credentials.state == "tampered":
+        raise ProvenanceError(
+            f"{file.name}: was changed after it was signed ({', '.join(credentials.codes)});"
+            " it is not used, since nothing made of it could be proved",
+            "tampered",
+            credentials.codes,
+        )
+    draw(file, clip, folder)
+    return Ingested(credentials, measure(clip.sound) if clip and clip.sound else None)
+
+
+def draw(file: Path, clip: Clip | None, folder: Path) -> None:
+    """Put a strip of frames and a waveform of `file` into `folder`, as far as it has them."""
+    if clip is None:
+        with contextlib.suppress(FfmpegError):  # a photo; what is neither that nor a film has nothing to show
+            contact_sheet(file, 1, folder / SHEET, columns=1)
+        return
+    if clip.picture:
+        contact_sheet(file, clip.picture.frames, folder / SHEET)
+    if clip.sound:
+        waveform(file, folder / WAVES)
