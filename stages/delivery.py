@@ -219,7 +219,7 @@ def make_films(shots: Sequence[Shot], on_progress: Progress | None = None) -> tu
     with fresh_folder(shots[0].folder) as work:
         said = run_command(command(outputs), work, on_progress)
         for output, shot in zip(outputs, shots, strict=True):
-            check(work / output.name, shot.cut)
+            check(work / output.name, shot.cut, damage(said))
             (work / output.name).replace(shot.folder / FILM)
             contact_sheet(shot.folder / FILM, shot.cut.picture.frames, shot.folder / SHEET)
     return tuple(_filmed(shot.cut, damage(said)) for shot in shots)
@@ -230,9 +230,15 @@ def _filmed(made: Cut, complaints: tuple[str, ...]) -> Filmed:
     return Filmed(picture.frame, picture.frames, picture.rate, not made.reason, complaints)
 
 
-def check(film: Path, asked: Cut) -> None:
-    """Raise FfmpegError unless the file is exactly what was described: frames, rate, size, tags, samples."""
-    picture, sound = probe(film)
+def check(film: Path, asked: Cut, signs: Sequence[str] = ()) -> None:
+    """Raise FfmpegError unless the file is exactly what was described: frames, rate, size, tags, samples.
+
+    `signs` of a damaged source, where there were any, tell why it is not.
+    """
+    try:
+        picture, sound = probe(film)
+    except InputError as error:
+        raise FfmpegError(f"ffmpeg made no film: {str(error).removeprefix(f'{film}: ')}") from None
     wanted = asked.picture
     found: list[str] = []
     if picture is None:
@@ -249,7 +255,8 @@ def check(film: Path, asked: Cut) -> None:
     if asked.track and (sound is None or abs(sound.samples - asked.track.samples) > 1):
         found.append(f"{sound.samples if sound else 0} samples of sound instead of {asked.track.samples}")
     if found:
-        raise FfmpegError(f"ffmpeg made another film than was described: {', '.join(found)}")
+        why = f"; a source is damaged: {signs[0]}" if signs else ""
+        raise FfmpegError(f"ffmpeg made another film than was described: {', '.join(found)}{why}")
 
 
 def render(clip: Clip, target: Path | str, encoding: Encoding = Encoding()) -> None:

@@ -75,6 +75,7 @@ class Encoding:
             (bool(self.max_rate) and facts.bit_rate > self.max_rate, "max_rate", f"{facts.bit_rate} bit/s"),
             (facts.sample_aspect != 1, "pixels", f"not square: {facts.sample_aspect}"),
             (facts.rotation != 0, "pixels", f"turned by {facts.rotation} degrees"),
+            (facts.size != facts.coded, "pixels", f"an odd number: {facts.coded}"),
             (not facts.constant_rate, "rate", "not constant"),
             (facts.colour not in (BT709, Colour()), "colour", f"{facts.colour.matrix}, {facts.colour.range}"),
             (facts.start != 0, "start", f"at {float(facts.start):g} s"),
@@ -475,8 +476,6 @@ def _diagnosis(said: str, code: int, folder: Path | None) -> str:
             return f"this ffmpeg ({ffmpeg_binary()}) lacks the filter {line.split(':')[-1].strip()}; use another build"
         if "Unknown encoder" in line:
             return f"this ffmpeg ({ffmpeg_binary()}) lacks the encoder {line.split('encoder')[-1].strip()}"
-        if "FileNotFoundError" in line or "PermissionError" in line:
-            return f"{ffmpeg_binary()}: cannot be run as ffmpeg"
         if "No space left on device" in line:
             return f"{(folder or Path.cwd()).absolute()}: the disk is full"
     errors = [line for line in said.splitlines() if "[error] " in line or "[fatal] " in line]

@@ -93,9 +93,8 @@ def settled(picture: Picture) -> Picture:
             return replace(picture, scaler=None)
         stream = filtered("setsar", scaled(picture.stream, scaler.size), sar=1)
         return replace(picture, stream=stream, size=scaler.size, scaler=None)
-    w = scaler.window
-    stream = filtered("crop", picture.stream, w=even(w.width), h=even(w.height), x=even(w.x), y=even(w.y))
-    size = Size(even(w.width), even(w.height))
+    left, top, width, height = scaler.window.even(picture.size)
+    stream, size = filtered("crop", picture.stream, w=width, h=height, x=left, y=top), Size(width, height)
     if scaler.canvas == scaler.size:
         return replace(picture, stream=stream, size=size, scaler=None)
     if size.aspect > scaler.canvas.aspect:

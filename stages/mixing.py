@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.clip import DUCK, SAMPLE_RATE, Filter, Loudness, Sound, SoundFacts, Source, Stream, exactly, filtered
+from stages.errors import FfmpegError
 from stages.ffmpeg import rewritten, run_command, sound_command, waveform
 from stages.files import fresh_folder
 
@@ -161,7 +162,7 @@ def make_sound(track: Track, *, folder: Path) -> SoundReport:
     with fresh_folder(folder) as work:
         exact = exactly(enveloped(track.sound.stream, work), track.samples)
         before = _measured(run_command(sound_command(_metered(exact), "mix.wav", acodec="pcm_f32le"), work))
-        mix = Source(work / "mix.wav", SoundFacts("pcm_f32le", "", SAMPLE_RATE, 2, "stereo", track.samples))
+        mix = Source(Path("mix.wav"), SoundFacts("pcm_f32le", "", SAMPLE_RATE, 2, "stereo", track.samples))
         gain = 0.0 if loudness is None or before.silent else loudness.target - before.loudness
         for attempt in range(PASSES):
             levelled, limited = _levelled(mix, track.samples, gain, before, loudness)
@@ -227,7 +228,9 @@ def _metered(stream: Stream) -> Filter:
 
 
 def _measured(said: str) -> Measured:
-    summary = said[said.rindex("Summary:") :]
+    _, found, summary = said.rpartition("Summary:")
+    if not found:
+        raise FfmpegError("ffmpeg measured no loudness", stderr=said)
 
     def value(label: str) -> float:
         match = re.search(rf"{label}:\s+(-?inf|nan|-?[\d.]+)", summary)
