@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.recipe import Argument, Delivery, FromFile, FromStep, Given, Recipe, Step
-from stages.clip import Clip, Size, Source, origins
+from stages.clip import Clip, Size, origins
 from stages.delivery import FILM, Cut, cut, delivery_preset, finish
 from stages.errors import InputError, RecipeError
 from stages.filming import ROOTS, Market
@@ -507,7 +507,7 @@ class _Planning:
             "delivery version": DELIVERY_VERSION,
         }
         slot = f"{self.relative(wanted.file)}:{wanted.preset}"
-        needs = (*of.needs, *archives.values(), film.name)
+        needs = (*of.needs, *archives.values(), *([sound.name] if sound else []), film.name)
         task = self.task(
             "delivery", slot, of.steps, _digest(parts), parts, needs, Call(finish, arguments), of.clip.promised
         )
@@ -578,10 +578,10 @@ def _file(value: Value, parameter: str) -> Path:
     if isinstance(value, File):
         return value.path
     assert isinstance(value, Made)
-    (stream, *more) = value.clip.streams
-    if more or not isinstance(stream, Source):
-        raise InputError("should be a file, or what a job made: an edited clip is no file yet", parameter)
-    return stream.path
+    try:
+        return value.clip.file
+    except InputError as error:
+        raise InputError(str(error), parameter) from None
 
 
 def _longer(chain: Chain, step: Step, resolved: Mapping[str, Value]) -> Chain:

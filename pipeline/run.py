@@ -20,7 +20,7 @@ from typing import Any, Literal
 from pipeline.plan import Call, FileOf, Film, Placement, Plan, ResultOf, Task, World, plan
 from pipeline.recipe import Recipe
 from pipeline.store import Notes, Store
-from stages.clip import Clip, Source
+from stages.clip import Clip
 from stages.delivery import FILM, Delivered, Filmed, Shot, make_films
 from stages.errors import FfmpegError, Later, WriteError
 from stages.ffmpeg import stop_all
@@ -282,7 +282,7 @@ def _made_meanwhile(task: Task, world: World) -> bool:
 def _main(made: object) -> str:
     """The name of the file that a task is mainly about."""
     if isinstance(made, Clip):
-        return next((stream.path.name for stream in made.streams if isinstance(stream, Source)), "")
+        return made.file.name
     return FILM if isinstance(made, Delivered | Filmed) else SOUND
 
 

@@ -61,10 +61,9 @@ class Kept:
     def of(cls, clip: Clip) -> Kept:
         """What to note of a clip that is just the streams of one file."""
         streams = [stream for stream in clip.streams if isinstance(stream, Source)]
-        (file,) = {stream.path for stream in streams}
         picture = next((s.facts for s in streams if isinstance(s.facts, PictureFacts)), None)
         sound = next((s.facts for s in streams if isinstance(s.facts, SoundFacts)), None)
-        return cls(file, picture, sound, clip.sound.words if clip.sound else (), clip.history)
+        return cls(clip.file, picture, sound, clip.sound.words if clip.sound else (), clip.history)
 
     @property
     def clip(self) -> Clip:

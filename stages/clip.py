@@ -393,6 +393,14 @@ class Clip:
         return part.duration if part else Fraction(0)
 
     @property
+    def file(self) -> Path:
+        """The one file that holds it as it is. Raises InputError if it was edited since, or has several."""
+        files = {stream.path for stream in self.streams if isinstance(stream, Source)}
+        if len(files) != 1 or not all(isinstance(stream, Source) for stream in self.streams):
+            raise InputError("should be a file, or what a job made: an edited clip is no file yet")
+        return files.pop()
+
+    @property
     def promised(self) -> bool:
         """Whether anything in it is yet to be made."""
         return any(source.promised for source in sources(*self.streams))

@@ -30,7 +30,12 @@ def attempt(target: Path) -> Iterator[Path]:
     with told(target):
         target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        yield part
+        try:
+            yield part
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise  # not about this file: its maker reads others, too
+            raise WriteError(f"{target}: the disk is full") from None
         with told(target):
             sync(part)
             part.replace(target)

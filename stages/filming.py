@@ -315,7 +315,8 @@ def generate(
         request = VideoRequest(prompt, chosen.sheet["model"], chosen.size, chosen.seconds, reference, seed)
         sheets = [sheet for _, sheet in _named(model, shop)]
         original = _bought(ledger, provider, request, key, chosen, lambda p: accepted(p, sheets, wanted), on_progress)
-    history = (_action(chosen, prompt, length, original, _history(inputs, "reference")),)
+    shown = _history(inputs, "reference") or ((Action("open", file=reference),) if reference else ())
+    history = (_action(chosen, prompt, length, original, shown),)
     return _taken_in(original, chosen, wanted, history, folder)
 
 

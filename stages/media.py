@@ -82,11 +82,12 @@ def open_clip(path: Path | str) -> Clip:
     """
     path = Path(path)
     picture, sound = probe(path)
-    return clip_from(path.absolute(), picture, sound)  # ffmpeg runs in a folder of its own
+    return clip_from(path, picture, sound)
 
 
 def clip_from(path: Path, picture: PictureFacts | None, sound: SoundFacts | None, promised: bool = False) -> Clip:
     """The clip that a file with these streams holds, or will hold once it is made."""
+    path = path if promised else path.absolute()  # ffmpeg runs in a folder of its own
     return Clip(
         Picture(Source(path, picture, promised), picture.size, picture.rate, picture.frames) if picture else None,
         _sound(Source(path, sound, promised), sound, picture.start if picture else sound.start) if sound else None,

@@ -66,7 +66,7 @@ def read_speech(folder: Path) -> Clip:
     rate = said["sample_rate"]
     words = tuple(Word(w["text"], Fraction(w["start"], rate), Fraction(w["end"], rate)) for w in said["words"])
     request = SpeechRequest(said["text"], said["voice"], said["language"], said["speed"])
-    return _clip(Source(folder / SOUND, facts), words, request, said["agent"])
+    return _clip(Source((folder / SOUND).absolute(), facts), words, request, said["agent"])
 
 
 def voice_named(name: str) -> Voice:

@@ -24,8 +24,8 @@ from stages.errors import (
     ProviderUnavailable,
     RecipeError,
     SubmissionUnknown,
+    WriteError,
 )
-from stages.files import WriteError
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,7 +33,7 @@ words = st.lists(st.text(), max_size=3).map(tuple)
 provider_errors = (st.text(), st.text(), st.text(), st.text())
 MADE: dict[type[Exception], st.SearchStrategy[Exception]] = {
     AfterframeError: st.builds(AfterframeError, st.text()),
-    InputError: st.builds(InputError, st.text()),
+    InputError: st.builds(InputError, st.text(), st.text()),
     WriteError: st.builds(WriteError, st.text()),
     RecipeError: st.builds(RecipeError, words),
     FfmpegError: st.builds(FfmpegError, st.text(), words, st.text()),

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from workshop import FILM, ROOT, SRT, Workshop, golden
 
 import presets
-from pipeline.plan import FileFacts, MakeDelivery, Note, Plan, Task, World, plan
+from pipeline.plan import Call, FileFacts, FileOf, Film, Note, Plan, ResultOf, Task, World, plan
 from pipeline.read import read_recipe
 from pipeline.recipe import Recipe
 from pipeline.show import plan_json, plan_text
@@ -75,8 +75,8 @@ def made(world: World, done: Plan) -> World:
         task.name: Note(task.name, task.slot, task.parts, {"film.mp4": task.name}, None, Path("/tasks") / task.name)
         for task in done.tasks
     }
-    delivered = {task.work.file: task.name for task in done.tasks if isinstance(task.work, MakeDelivery)}
-    return replace(world, notes=notes, latest={note.slot: note for note in notes.values()}, delivered=delivered)
+    delivered = {placement.file: placement.task for placement in done.deliveries}
+    return replace(world, notes=notes, latest={note.slot: note.parts for note in notes.values()}, delivered=delivered)
 
 
 def names(done: Plan) -> dict[str, str]:
@@ -92,7 +92,8 @@ def differ(one: Plan, other: Plan) -> set[str]:
 
 
 SOUNDS = {"sound for web", "sound for youtube"}
-FILMS = {"web", "youtube"}
+DELIVERIES = {"web", "youtube"}
+FILMS = {"film for web", "film for youtube"} | DELIVERIES
 
 
 # ---------------------------------------------------------------- purity
@@ -121,10 +122,13 @@ def watching() -> Iterator[list[str]]:
 
 def text_of(done: Plan) -> Any:
     """All of a plan that can be compared: filters are equal only to themselves."""
-    works = [task.work.delivery for task in done.tasks if isinstance(task.work, MakeDelivery)]
-    return plan_json(done), [(t.slot, t.parts, t.needs) for t in done.tasks], [
-        command([Output(work.picture, work.encoding)]) for work in works
-    ]  # fmt: skip
+    films = [task.work.cut for task in done.tasks if isinstance(task.work, Film)]
+    return (
+        plan_json(done),
+        [(task.slot, task.parts, task.needs) for task in done.tasks],
+        [command([Output(film.picture, film.encoding)]) for film in films],
+        [(placement.file, placement.task) for placement in done.deliveries],
+    )
 
 
 def test_the_same_recipe_and_world_give_the_same_plan(desk: Workshop) -> None:
@@ -194,7 +198,7 @@ CHANGES = {
     "a parameter of the picture": (("size: 320x180", "size: 480x270"), FILMS),
     "captions left out": (("  - caption: {file: words.srt}\n", ""), FILMS),
     "captions not burnt": (("{file: words.srt}", "{file: words.srt, burn: no}"), FILMS),
-    "how a delivery crops": (("web, file", "web, focus: 0.1x0.5, file"), {"web"}),
+    "how a delivery crops": (("web, file", "web, focus: 0.1x0.5, file"), {"film for web", "web"}),
 }
 
 
@@ -236,11 +240,11 @@ def test_another_ffmpeg_remakes_all_that_it_made(desk: Workshop) -> None:
 def test_another_signer_signs_again(desk: Workshop) -> None:
     world = known(desk)
     recipe = desk.read(FILM)
-    assert differ(plan(recipe, world), plan(recipe, replace(world, signer="ours"))) == FILMS
+    assert differ(plan(recipe, world), plan(recipe, replace(world, signer="ours"))) == DELIVERIES
 
 
 @pytest.mark.parametrize(("key", "value", "expected"), [
-    ("crf", "25", {"web"}), ("audio_rate", "96000", {"sound for web", "web"}),
+    ("crf", "25", {"film for web", "web"}), ("audio_rate", "96000", {"sound for web", "film for web", "web"}),
 ])  # fmt: skip
 def test_a_presets_value_remakes_its_deliveries(
     desk: Workshop, monkeypatch: pytest.MonkeyPatch, key: str, value: str, expected: set[str]
@@ -267,7 +271,7 @@ def test_the_order_of_steps_is_part_of_the_name(desk: Workshop) -> None:
     world = known(desk)
     one = plan(desk.read(f"steps:\n- {mix % first}\n- {cut % ''}\n{deliver}"), world)
     other = plan(desk.read(f"steps:\n- {cut % first}\n- {mix % ''}\n{deliver}"), world)
-    assert differ(one, other) == {"sound for web", "web"}
+    assert differ(one, other) == {"sound for web", "film for web", "web"}
 
 
 def test_frames_are_counted_at_the_pictures_rate(desk: Workshop) -> None:
@@ -316,7 +320,8 @@ def test_reasons_say_what_changed_with_both_values(desk: Workshop) -> None:
     first = plan(desk.read(FILM), world)
     assert {task.title: task.reason for task in first.tasks} == {
         **dict.fromkeys(("clip.mp4", "voice.wav", *SOUNDS), "new"),
-        **dict.fromkeys(FILMS, "new; its picture is edited"),
+        **dict.fromkeys(DELIVERIES, "new"),
+        **dict.fromkeys(FILMS - DELIVERIES, "new; its picture is edited"),
     }
     later = made(world, first)
     assert {task.reason for task in plan(desk.read(FILM), later).tasks} == {""}
@@ -324,7 +329,7 @@ def test_reasons_say_what_changed_with_both_values(desk: Workshop) -> None:
     changed = plan(desk.read(FILM.replace("duck: 10 dB", "duck: 12 dB")), later)
     reasons = {task.title: task.reason for task in changed.tasks}
     assert reasons["sound for web"] == "mix_audio.duck: 12 dB, was 10 dB"
-    assert reasons["web"] == "mix_audio.duck: 12 dB, was 10 dB; its picture is edited"
+    assert reasons["film for web"] == "mix_audio.duck: 12 dB, was 10 dB; its picture is edited"
     assert reasons["clip.mp4"] == ""
 
     newer = plan(desk.read(FILM), replace(later, tools={"ffmpeg": "n10", "c2pa": "0.38"}))
@@ -337,7 +342,7 @@ def test_a_delivery_that_is_gone_or_altered_is_restored(desk: Workshop) -> None:
     later = made(world, plan(recipe, world))
     web, youtube = (delivery.file for delivery in recipe.deliveries)
     found = plan(recipe, replace(later, delivered={youtube: "another hash"}))
-    assert {task.title: (task.action, task.reason) for task in found.tasks if task.title in FILMS} == {
+    assert {task.title: (task.action, task.reason) for task in found.tasks if task.title in DELIVERIES} == {
         "web": ("cached", "is missing: restored from the cache"),
         "youtube": ("cached", "differs: restored from the cache"),
     }
@@ -350,10 +355,10 @@ def test_a_picture_that_no_step_touches_is_copied_where_the_preset_allows(desk: 
         "deliver:\n- {preset: web, file: web.mp4}\n- {preset: youtube, file: youtube.mp4}\n"
     )
     found = {task.title: (task.action, task.reason) for task in planned(desk, text).tasks}
-    assert found["web"] == ("copy", "new")
-    action, reason = found["youtube"]
+    assert found["film for web"] == ("copy", "new")
+    action, reason = found["film for youtube"]
     assert action == "encode"
-    assert re.fullmatch(r"new; youtube\.yaml:\d+ gop: a key frame every 12 frames, not 48", reason)
+    assert re.fullmatch(r"new; youtube\.yaml:\d+ gop: 48 frames between key frames, not 12", reason)
 
 
 def test_two_deliveries_of_one_film_are_both_made(desk: Workshop) -> None:
@@ -366,10 +371,7 @@ def test_two_deliveries_of_one_film_are_both_made(desk: Workshop) -> None:
 
 def delivered_by(done: Plan) -> list[Path]:
     """The files that a plan puts in place."""
-    listed = getattr(done, "deliveries", None)
-    if listed is not None:
-        return sorted(work.file for work, _ in listed)
-    return sorted(task.work.file for task in done.tasks if isinstance(task.work, MakeDelivery))
+    return sorted(placement.file for placement in done.deliveries)
 
 
 # ---------------------------------------------------------------- what cannot be
@@ -377,11 +379,11 @@ def delivered_by(done: Plan) -> list[Path]:
 IMPOSSIBLE = {
     "a cut longer than the clip": (
         ("length: 1s", "length: 9s"),
-        "film.yaml:5: trim: 0–9 s is asked of a clip that is 2 s long",
+        "film.yaml:5: trim.length: 0–9 s is asked of a clip that is 2 s long",
     ),
     "a cut of nothing": (
         ("length: 1s", "start: 1s, end: 1s"),
-        "film.yaml:5: trim: 1–1 s leaves nothing of a 2 s clip",
+        "film.yaml:5: trim.end: 1–1 s leaves nothing of a 2 s clip",
     ),
     "a narration that does not fit": (
         ("at: 0.2s", "at: 0.6s"),
@@ -391,7 +393,7 @@ IMPOSSIBLE = {
         ("size: 320x180", "size: 320x320"),
         "film.yaml:9: upscale: 320x320 has another shape than the clip's 160x90; use fit for that",
     ),
-    "a file without a clip": (("clip: clip.mp4", "clip: words.srt"), "film.yaml:5: trim: clip: no clip"),
+    "a file without a clip": (("clip: clip.mp4", "clip: words.srt"), "film.yaml:5: trim.clip: no clip"),
 }
 
 
@@ -498,15 +500,25 @@ def check(recipe: Recipe, found: Plan) -> None:
         assert _named_in(task.work) <= set(task.needs), "reads what it does not wait for"
         seen.add(task.name)
     assert delivered_by(found) == sorted(one.file for one in recipe.deliveries)
+    delivering = {placement.task for placement in found.deliveries}
+    assert delivering <= seen
     needed = {need for task in found.tasks for need in task.needs}
-    idle = [task for task in found.tasks if not isinstance(task.work, MakeDelivery) and task.name not in needed]
-    assert not idle, "made for nobody"
+    assert not seen - delivering - needed, "made for nobody"
 
 
-def _named_in(work: object) -> set[str]:
-    if not isinstance(work, MakeDelivery):
-        return set()
-    return {*work.archives.values(), *([work.sound] if work.sound else [])}
+def _named_in(work: Call | Film) -> set[str]:
+    """The tasks that a task's work will read."""
+    if isinstance(work, Film):
+        return {work.sound.task} if work.sound else set()
+    return set(_places(work.arguments))
+
+
+def _places(value: object) -> Iterator[str]:
+    if isinstance(value, FileOf | ResultOf):
+        yield value.task
+    if isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _places(inner)
 
 
 def test_a_plan_finds_its_tasks_by_name(desk: Workshop) -> None:

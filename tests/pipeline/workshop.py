@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import os
 import shutil
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import imageio_ffmpeg
 
-from pipeline.plan import Plan, Task, plan
+from pipeline.plan import Plan, plan
 from pipeline.read import read_recipe
 from pipeline.recipe import Recipe
 from pipeline.run import Result, run
@@ -129,7 +130,7 @@ class Workshop:
 
     def leftovers(self) -> list[str]:
         """Part files, and what a run makes its tasks in."""
-        found = [*self.folder.rglob("*.part*"), *(self.folder / ".pipeline" / "tmp").glob("*")]
+        found = [*self.folder.rglob(".af-*"), *(self.folder / ".pipeline" / "tmp").glob("*")]
         return sorted(str(file.relative_to(self.folder)) for file in found)
 
 
@@ -188,12 +189,8 @@ def golden(name: str, text: str) -> None:
     file = GOLDENS / name
     if os.environ.get("AFTERFRAME_GOLDENS") == "write":
         file.write_text(text, encoding="utf-8")
-    assert text == file.read_text(encoding="utf-8")
-
-
-def titles(tasks: Mapping[str, Task] | list[Task] | tuple[Task, ...]) -> list[str]:
-    """What people call them."""
-    return [task.title for task in (tasks.values() if isinstance(tasks, Mapping) else tasks)]
+    wanted = file.read_text(encoding="utf-8")
+    assert text == wanted, "\n".join(difflib.unified_diff(wanted.splitlines(), text.splitlines(), "was", "is", n=1))
 
 
 @functools.cache

@@ -35,9 +35,9 @@ from stages import (
     upscale,
 )
 from stages.clip import Captions
-from stages.delivery import Delivery, Shot, make_pictures, planned
+from stages.delivery import FILM, Cut, Shot, cut, make_films
+from stages.errors import WriteError
 from stages.ffmpeg import ffmpeg_binary, ffmpeg_version
-from stages.files import WriteError
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +65,7 @@ def refused(action: Callable[[], object], kind: type[AfterframeError], *words: s
 # ---------------------------------------------------------------- files that are no films
 
 
-def cut(source: Path, target: Path, share: float) -> Path:
+def beginning(source: Path, target: Path, share: float) -> Path:
     data = source.read_bytes()
     target.write_bytes(data[: round(len(data) * share)])
     return target
@@ -112,7 +112,7 @@ def test_a_picture(suffix: str, tmp_path: Path) -> None:
 def test_a_truncated_film(share: float, index: str, shot: Path, tmp_path: Path) -> None:
     flags = ("-movflags", "+faststart") if index == "first" else ()
     whole = film(tmp_path / "whole.mp4", "-i", str(shot), "-c", "copy", *flags)
-    file = cut(whole, tmp_path / "half.mp4", share)
+    file = beginning(whole, tmp_path / "half.mp4", share)
     refused(lambda: open_clip(file), InputError, "half.mp4: is", "truncated" if index == "first" else "not")
 
 
@@ -136,10 +136,10 @@ def damaged(source: Path, target: Path, packets: range) -> Path:
 
 def test_a_film_with_a_damaged_picture_is_finished_and_the_damage_is_told(shot: Path, tmp_path: Path) -> None:
     clip = strip_audio(trim(open_clip(damaged(shot, tmp_path / "damaged.mp4", range(4, 5))), length="2s"))
-    signs = make_pictures([Shot(Delivery("", clip, Encoding(), None, "edited"), None, tmp_path / "out.mp4")])
-    assert signs
-    assert all("\n" not in sign and len(sign) < 200 for sign in signs)
-    assert len(luma(tmp_path / "out.mp4")) == 48
+    (film,) = make_films([Shot(Cut("", clip, Encoding(), None, "edited"), None, tmp_path)])
+    assert film.damage
+    assert all("\n" not in sign and len(sign) < 200 for sign in film.damage)
+    assert len(luma(tmp_path / FILM)) == 48
 
 
 def test_a_film_that_is_damaged_all_over_is_finished_or_refused_for_its_damage(shot: Path, tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_sound_longer_than_the_clip(lay: Callable[..., Clip], shot: Path, voic
 
 
 def test_an_impossible_cut(shot: Path) -> None:
-    refused(lambda: trim(open_clip(shot), start="2s", length="2s"), InputError, "trim: 2–4 s", "3 s long")
+    refused(lambda: trim(open_clip(shot), start="2s", length="2s"), InputError, "2–4 s", "3 s long")
     refused(lambda: trim(open_clip(shot), length="soon"), InputError, "'soon'", "6s")
 
 
@@ -212,7 +212,7 @@ def test_a_clip_that_is_too_short_or_too_long_for_its_platform(shot: Path) -> No
         "reels.yaml:",
         "2 s long",
     )
-    refused(lambda: planned(described(seconds=901), "instagram-reels"), InputError, "wants at most 900s", "901 s long")
+    refused(lambda: cut(described(seconds=901), "instagram-reels"), InputError, "wants at most 900s", "901 s long")
 
 
 def test_a_character_that_the_caption_font_lacks(shot: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lab import described, picture_of, sound_of
 
 from stages import Clip, Cue, InputError, Size, Word, caption, trim
-from stages.captions import LINE_LENGTH, cues_from, read_srt, srt, styled, vtt, wrapped
+from stages.subtitles import LINE_LENGTH, cues_from, read_srt, srt, styled, vtt, wrapped
 
 ONE = "1\n00:00:00,500 --> 00:00:01,000\nHello\n"
 
@@ -67,6 +67,7 @@ def test_srt_of_other_writers(file: Path) -> None:
         ("00:00:01,000 --> soon\nHello\n", "caption 1: '00:00:01,000 --> soon' is not a pair of times"),
         ("00:00:01,000 -->\nHello\n", "is not a pair of times"),
         ("1 --> 2 --> 3\nHello\n", "is not a pair of times"),
+        ("90f --> 91f\nHello\n", "'90f --> 91f' is not a pair of times"),
         ("00:00:02,000 --> 00:00:01,000\nHello\n", "caption 1 ends at 1 s, before it starts at 2 s"),
     ],
 )
@@ -193,6 +194,8 @@ def test_what_cannot_be_captioned_is_refused(file: Path) -> None:
         caption(replace(talking(), picture=None))
     with pytest.raises(InputError, match="caption: no words are known"):
         caption(described())
+    with pytest.raises(InputError, match="has captions already"):
+        caption(caption(talking()))
     file.write_text(ONE.replace("00:00:00,5", "00:00:02,5").replace("01,0", "03,0"), encoding="utf-8")
     with pytest.raises(InputError) as refused:
         caption(trim(described(), length="2s"), file=file)

@@ -14,6 +14,7 @@ from lab import described
 from stages.clip import (
     Action,
     Filter,
+    Frames,
     Origin,
     Size,
     Stream,
@@ -59,7 +60,8 @@ def test_seconds_are_exact(text: str, time: Fraction) -> None:
 
 
 def test_frames_are_counted_at_the_clips_own_rate() -> None:
-    assert parse_time("180f") == parse_time("180 frames") == 180
+    assert parse_time("180f") == parse_time("180 frames") == Frames(180)
+    assert seconds(Frames(48), Fraction(24)) == 2
     assert seconds("180f", Fraction(24000, 1001)) == Fraction(1001 * 180, 24000)
     assert frame_count("180f", Fraction(24000, 1001)) == 180
 
@@ -76,7 +78,7 @@ def test_what_is_no_time_is_refused(text: str) -> None:
 @given(st.text(max_size=12) | st.from_regex(r"[0-9:., ]{1,9}(s|ms|f|m)?", fullmatch=True))
 def test_any_text_is_a_time_or_an_input_error(text: str) -> None:
     with contextlib.suppress(InputError):
-        assert parse_time(text) >= 0
+        assert seconds(parse_time(text), Fraction(24)) >= 0
 
 
 @given(st.integers(0, 10**6), rates)

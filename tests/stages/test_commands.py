@@ -18,14 +18,14 @@ import pytest
 import yaml
 from lab import described, picture_of, sound_of
 
-import stages.sound
+import stages.mixing
 from stages import Clip, Cue, Encoding, fit, level, mix_audio, open_clip, replace_audio, strip_audio, trim, upscale
 from stages.clip import Captions, Colour, PictureFacts, Size, SoundFacts, Source, Stream, filtered
-from stages.delivery import planned
+from stages.delivery import cut
 from stages.ffmpeg import Command, Output, command, linked_graph, sound_command
 from stages.media import clip_from
+from stages.mixing import enveloped
 from stages.plugins import find
-from stages.sound import settled
 
 ROOT = Path(__file__).parents[2]
 GOLDENS = ROOT / "tests" / "goldens"
@@ -54,7 +54,7 @@ def check_golden(name: str, *commands: Command) -> None:
 def commands_of(clip: Clip, folder: Path) -> tuple[Command, ...]:
     """What makes the picture and, before loudness is settled, the sound."""
     picture = (command([Output(clip.picture)]),) if clip.picture else ()
-    sound = (sound_command(settled(clip.sound.stream, folder), "mix.wav", acodec="pcm_f32le"),) if clip.sound else ()
+    sound = (sound_command(enveloped(clip.sound.stream, folder), "mix.wav", acodec="pcm_f32le"),) if clip.sound else ()
     return *picture, *sound
 
 
@@ -83,7 +83,7 @@ EDITS: dict[str, Callable[[Clip], Clip]] = {
 
 @pytest.mark.parametrize("name", EDITS)
 def test_the_command_of_an_edit(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages.sound, "heard", lambda *_: ((24_000, 72_000),))
+    monkeypatch.setattr(stages.mixing, "heard", lambda *_: ((24_000, 72_000),))
     check_golden(name, *commands_of(EDITS[name](described()), tmp_path))
 
 
@@ -126,7 +126,7 @@ def finished() -> Clip:
 
 
 def web() -> Command:
-    delivery = planned(finished(), "web")
+    delivery = cut(finished(), "web")
     return command([Output(delivery.picture, delivery.encoding, Path("sound.m4a"))])
 
 
@@ -170,9 +170,9 @@ def test_stripping_sound_copies_the_picture() -> None:
     ("encoding", "reason"),
     [
         (Encoding(), ""),
-        (Encoding(codec="libx265"), "codec: hevc, not h264"),
-        (Encoding(gop=Fraction(1)), "gop: a key frame every 24 frames, not 48"),
-        (Encoding(pixel_format="yuv444p"), "pixel_format: yuv444p, not yuv420p"),
+        (Encoding(codec="libx265"), "codec: h264"),
+        (Encoding(gop=Fraction(1)), "gop: 48 frames between key frames, not 24"),
+        (Encoding(pixel_format="yuv444p"), "pixel_format: yuv420p"),
     ],
 )
 def test_a_copy_is_refused_for_the_reason_told(encoding: Encoding, reason: str) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lab import described, picture_of, sound_of
 
 from stages import Clip, Cue, InputError, Word, strip_audio, trim
-from stages.clip import Captions, samples_for
+from stages.clip import Action, Captions, samples_for
 
 WORDS = tuple(Word(str(i), Fraction(i, 5), Fraction(i, 5) + Fraction(3, 20)) for i in range(15))
 CUES = tuple(Cue(str(i), Fraction(i, 2), Fraction(i, 2) + Fraction(2, 5)) for i in range(6))
@@ -59,8 +59,16 @@ def test_at_a_film_rate_the_sound_stays_with_the_frames() -> None:
 
 def test_all_of_a_clip_is_the_clip_itself() -> None:
     clip = described(seconds=3)
-    assert trim(clip, length="3s") is trim(clip) is clip
+    assert trim(clip, length="3s") is clip
     assert trim(clip, start="0s", end="72f") is clip
+
+
+def test_a_generated_clip_is_cut_to_what_was_asked_for_unless_told_otherwise() -> None:
+    bought = replace(described(seconds=3), history=(Action("generate", (("length", "2s"),)), Action("strip_audio")))
+    assert picture_of(trim(bought)).frames == 48
+    assert picture_of(trim(bought, start="2s")).frames == 24
+    with pytest.raises(InputError, match="give length:, start: or end:"):
+        trim(described())
 
 
 def test_what_was_cut_is_on_record() -> None:
@@ -80,19 +88,20 @@ def test_a_silent_film_is_cut_too() -> None:
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
-        ({"length": "1s", "end": "2s"}, "trim: give length: or end:, not both"),
-        ({"start": "5s", "end": "3s"}, "trim: 5–3 s leaves nothing of a 3 s clip"),
-        ({"length": "0s"}, "trim: 0–0 s leaves nothing of a 3 s clip"),
-        ({"length": "4s"}, "trim: 0–4 s is asked of a clip that is 3 s long"),
-        ({"start": "2.5s", "length": "1s"}, "trim: 2.5–3.5 s is asked of a clip that is 3 s long"),
-        ({"start": "3s"}, "trim: 3–3 s leaves nothing of a 3 s clip"),
-        ({"end": "73f"}, "trim: 0–3.042 s is asked of a clip that is 3 s long"),
+        ({"length": "1s", "end": "2s"}, "give length: or end:, not both"),
+        ({"start": "5s", "end": "3s"}, "5–3 s leaves nothing of a 3 s clip"),
+        ({"length": "0s"}, "0–0 s leaves nothing of a 3 s clip"),
+        ({"length": "4s"}, "0–4 s is asked of a clip that is 3 s long"),
+        ({"start": "2.5s", "length": "1s"}, "2.5–3.5 s is asked of a clip that is 3 s long"),
+        ({"start": "3s"}, "3–3 s leaves nothing of a 3 s clip"),
+        ({"end": "73f"}, "0–3.042 s is asked of a clip that is 3 s long"),
     ],
 )
 def test_the_impossible_is_refused_with_the_numbers(asked: dict[str, str], sentence: str) -> None:
     with pytest.raises(InputError) as refused:
         trim(described(seconds=3), **asked)
     assert str(refused.value) == sentence
+    assert refused.value.parameter in asked
 
 
 # ---------------------------------------------------------------- what belongs to the frames

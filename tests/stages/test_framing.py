@@ -12,7 +12,8 @@ from lab import described, picture_of
 
 from stages import Clip, InputError, Size, fit, upscale
 from stages.clip import Box, Filter, Scaler, Stream
-from stages.framing import inside, parse_focus, parse_target
+from stages.framing import parse_target
+from stages.geometry import inside, parse_focus
 
 even = st.integers(8, 2160).map(lambda half: 2 * half)
 sizes = st.builds(Size, even, even)

@@ -16,6 +16,7 @@ import pytest
 import stages.ledger
 from stages.clip import Size
 from stages.errors import (
+    AfterframeError,
     BudgetExceeded,
     InputError,
     Later,
@@ -541,5 +542,5 @@ def test_a_damaged_ledger_is_named(tmp_path: Path) -> None:
     (tmp_path / "ledger.sqlite3").write_bytes(b"not a database, certainly" * 100)
     with pytest.raises(InputError, match=r"ledger\.sqlite3 cannot be used"):
         open_ledger(tmp_path)
-    with pytest.raises(InputError, match="a file, not a folder"):
+    with pytest.raises(AfterframeError, match="a file, not a folder"):
         open_ledger(tmp_path / "ledger.sqlite3" / "home")

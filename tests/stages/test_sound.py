@@ -16,7 +16,7 @@ from lab import described, sound_of
 
 from stages import Clip, InputError, Word, level, measure, mix_audio, open_clip, replace_audio, strip_audio
 from stages.clip import Loudness
-from stages.sound import Measured, envelope, heard, write_wav
+from stages.mixing import Measured, envelope, heard, write_wav
 
 WORDS = (Word("Hello", Fraction(1, 5), Fraction(1, 2)),)
 
@@ -79,6 +79,7 @@ def test_the_record_keeps_what_was_laid_in() -> None:
 def test_a_level_is_kept_for_the_end() -> None:
     clip = mix_audio(level(described(), loudness="-16 LUFS"), sound=talk())
     assert sound_of(clip).loudness == Loudness(-16, -1)
+    assert sound_of(replace_audio(clip, sound=talk())).loudness == Loudness(-16, -1)
     assert sound_of(level(clip, loudness=-23, true_peak=-2)).loudness == Loudness(-23, -2)
 
 
