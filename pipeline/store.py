@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.plan import FileFacts, Note, Parts, Task, World, plan
 from pipeline.recipe import Given, Recipe
+from stages.certificates import read_anchors
 from stages.clip import Action, Clip, PictureFacts, SoundFacts, Source, Word
 from stages.delivery import Delivered, Filmed
 from stages.errors import FfmpegError, InputError, Later, WriteError
@@ -119,6 +120,7 @@ class Store:
         for anchor in recipe.anchors:
             kept = self.folder / "anchors" / f"{_hash(anchor)[:16]}.pem"
             if not kept.exists():
+                read_anchors([anchor])  # a wrong one, once kept, would stop every `pipeline verify` here
                 with attempt(kept) as part:
                     shutil.copyfile(anchor, part)
 
@@ -198,7 +200,8 @@ class Store:
 
     def tidy(self) -> None:
         """Clear away what killed runs left half-made."""
-        sweep(self.folder / "tmp")
+        for folder in (self.folder, self.folder / "tmp", self.folder / "slots", self.folder / "anchors"):
+            sweep(folder)
 
     def places(self, task: Path) -> Places:
         """The folders that noted paths are relative to, so that a project can be moved."""

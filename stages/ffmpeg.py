@@ -489,28 +489,16 @@ def contact_sheet(file: Path, frames: int, target: Path, columns: int = 6) -> No
     step = max(1, frames // columns)
     small = "scale=w=320:h=320:force_original_aspect_ratio=decrease,setsar=1"
     pick = f"select='not(mod(n-{step // 2},{step}))',{small},tile={columns}x1"
-    run_ffmpeg(
-        [
-            "-i",
-            str(file),
-            "-an",
-            "-vf",
-            pick,
-            "-frames:v",
-            "1",
-            "-fps_mode",
-            "passthrough",
-            "-q:v",
-            "4",
-            str(target),
-        ]
-    )
+    # Absolute, or a colon would be a protocol; -update, or a % in its name would be a number.
+    still = ("-frames:v", "1", "-fps_mode", "passthrough", "-q:v", "4", "-update", "1", str(target.absolute()))
+    run_ffmpeg(["-i", str(file.absolute()), "-an", "-vf", pick, *still])
 
 
 def waveform(file: Path, target: Path) -> None:
     """A PNG of the sound in `file`, full scale from top to bottom."""
     draw = "aformat=channel_layouts=mono,showwavespic=s=960x120:colors=0x5b8def:scale=lin:draw=full"
-    run_ffmpeg(["-i", str(file), "-vn", "-filter_complex", draw, "-frames:v", "1", str(target)])
+    still = ("-frames:v", "1", "-update", "1", str(target.absolute()))
+    run_ffmpeg(["-i", str(file.absolute()), "-vn", "-filter_complex", draw, *still])
 
 
 def damage(said: str) -> tuple[str, ...]:

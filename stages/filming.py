@@ -330,7 +330,7 @@ def _bought(
     on_progress: Callable[[float], None],
 ) -> Path:
     """Send it if that was not done, and fetch it if it is done. Raises Later while it is filmed."""
-    limits = Limits(chosen.sheet.get("rpm"), chosen.sheet.get("in_flight"))
+    limits = Limits(_per_minute(chosen.sheet), chosen.sheet.get("in_flight"))
     try:
         submit_once(ledger, provider, request, key, price=chosen.price, limits=limits, accepts=accepts)
         original = collect(ledger, provider, key, accepts=accepts)
@@ -340,6 +340,12 @@ def _bought(
         raise
     _keep_root(provider, original)
     return original
+
+
+def _per_minute(sheet: presets.Sheet) -> int | None:
+    """What an account may send in a minute: where that depends on its tier, what the lowest may."""
+    limit = sheet.get("rpm")
+    return min(limit.values()) if isinstance(limit, dict) else limit
 
 
 def _kept(ledger: Ledger, bought: Purchase | None) -> Path | None:

@@ -49,4 +49,5 @@ def times(size: Size, factor: Fraction) -> Size:
 
 def inside(size: Size, frame: Size) -> Size:
     """The largest size of `size`'s shape that fits into `frame`, in even numbers."""
-    return times(size, min(Fraction(frame.width, size.width), Fraction(frame.height, size.height)))
+    fitted = times(size, min(Fraction(frame.width, size.width), Fraction(frame.height, size.height)))
+    return Size(max(2, fitted.width), max(2, fitted.height))

@@ -44,7 +44,7 @@ def counted(target: Path, *arguments: str, rate: str = "24", seconds: float = 2,
 def planes(file: Path) -> list[tuple[Pixels, Pixels, Pixels]]:
     """Each frame's Y, U and V, as the decoder yields them. Only for 8-bit 4:2:0."""
     found: list[tuple[Pixels, Pixels, Pixels]] = []
-    with av.open(str(file)) as container:
+    with av.open(str(file.absolute())) as container:
         for frame in container.decode(video=0):
             assert frame.format.name in ("yuv420p", "yuvj420p"), frame.format.name
             y, u, v = (
@@ -67,7 +67,7 @@ def numbers(file: Path, step: int = 2) -> list[int]:
 
 def times(file: Path) -> list[float]:
     """When each frame is shown, in seconds."""
-    with av.open(str(file)) as container:
+    with av.open(str(file.absolute())) as container:
         return [float(frame.time) for frame in container.decode(video=0) if frame.time is not None]
 
 
@@ -84,7 +84,7 @@ def colour(planes_: tuple[Pixels, Pixels, Pixels], left: float, top: float) -> R
 
 def samples(file: Path) -> Samples:
     """The decoded sound, channels by samples, each at the instant when a player plays it."""
-    with av.open(str(file)) as container:
+    with av.open(str(file.absolute())) as container:
         stream = container.streams.audio[0]
         heard: list[Samples] = []
         for frame in container.decode(stream):
@@ -135,6 +135,8 @@ def described(
 ) -> Clip:
     """A clip that is only described: H.264 and stereo AAC in a file that no one reads."""
     frame, per_second = Size(*map(int, size.split("x"))), Fraction(rate)
-    picture = PictureFacts(frame, frame, per_second, round(seconds * per_second), "h264", colour=colour, keyframes=48)
+    picture = PictureFacts(
+        frame, frame, per_second, round(seconds * per_second), "h264", "High", colour=colour, keyframes=48
+    )
     sound = SoundFacts("aac", "LC", 48_000, 2, "stereo", round(picture.frames / per_second * 48_000))
     return clip_from(Path(name), picture, sound)

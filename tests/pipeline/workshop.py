@@ -23,6 +23,8 @@ from pipeline.store import Store
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "fixtures"
 GOLDENS = Path(__file__).parent / "goldens"
+FFMPEG = str(imageio_ffmpeg.get_ffmpeg_exe())
+"""The real one: found before a test puts another in its place."""
 
 FILM = """\
 inputs:
@@ -43,14 +45,9 @@ deliver:
 SRT = "1\n00:00:00,200 --> 00:00:00,900\nHello there\n"
 
 
-def ffmpeg_binary() -> str:
-    """The real ffmpeg."""
-    return str(imageio_ffmpeg.get_ffmpeg_exe())
-
-
 def ffmpeg(*arguments: str | Path) -> str:
     """Run the real ffmpeg; returns what it said."""
-    argv = [ffmpeg_binary(), "-hide_banner", "-nostdin", "-y", *map(str, arguments)]
+    argv = [FFMPEG, "-hide_banner", "-nostdin", "-y", *map(str, arguments)]
     done = subprocess.run(argv, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stderr
@@ -150,7 +147,7 @@ def program(file: Path, script: str) -> Path:
 def watched_ffmpeg(workshop: Workshop) -> Path:
     """The real ffmpeg, but for a line in the workshop's log for each call."""
     return program(
-        workshop.folder / "watched-ffmpeg", f'echo "$*" >> "{workshop.log}"\nexec "{ffmpeg_binary()}" "$@"'
+        workshop.folder / "watched-ffmpeg", f'echo "$*" >> "{workshop.log}"\nexec "{FFMPEG}" "$@"'
     )
 
 
@@ -158,12 +155,12 @@ def lacking_ffmpeg(folder: Path, name: str) -> Path:
     """The real ffmpeg, but for the filter `name`, which it does not know."""
     return program(
         folder / "lacking-ffmpeg",
-        f'if [ "$2" = -filters ]; then "{ffmpeg_binary()}" "$@" | grep -v " {name} "; exit; fi\n'
+        f'if [ "$2" = -filters ]; then "{FFMPEG}" "$@" | grep -v " {name} "; exit; fi\n'
         "for argument do\n"
         "  shift\n"
         f'  set -- "$@" "$(printf %s "$argument" | sed "s/\\b{name}=/no_{name}=/g")"\n'
         "done\n"
-        f'exec "{ffmpeg_binary()}" "$@"',
+        f'exec "{FFMPEG}" "$@"',
     )
 
 

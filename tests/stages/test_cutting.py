@@ -73,7 +73,7 @@ def test_a_generated_clip_is_cut_to_what_was_asked_for_unless_told_otherwise() -
 
 def test_what_was_cut_is_on_record() -> None:
     clip = trim(described(), start="1s", length="1s")
-    assert [(a.name, a.parameters) for a in clip.history[1:]] == [("trim", (("start", "1s"), ("length", "1s")))]
+    assert [(a.name, a.parameters) for a in clip.history[1:]] == [("trim", (("length", "1s"), ("start", "1s")))]
 
 
 def test_a_sound_alone_is_cut_to_the_sample() -> None:
