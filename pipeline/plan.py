@@ -484,7 +484,7 @@ class _Planning:
     def deliver(self, wanted: Delivery) -> None:
         of = self.opened(wanted.of.path) if isinstance(wanted.of, FromFile) else self.made[wanted.of]
         options: dict[str, Any] = {key: given.value for key, given in wanted.options.items()}
-        made = cut(of.clip, wanted.preset, **options)
+        made = cut(of.clip, wanted.preset, simulated=self.world.shop.simulate, **options)
         self.remarks.extend(f"{wanted.preset}: {note}" for note in made.notes)
         self.check_beside(wanted, made)
         sound = self.sound(wanted, of, made)

@@ -13,11 +13,11 @@ from pipeline.plan import Note, Placement
 from pipeline.recipe import Recipe
 from pipeline.run import Result
 from pipeline.store import Store
-from stages.clip import printed_seconds
+from stages.clip import Clip, printed_seconds
 from stages.credentials import Credentials
 from stages.delivery import Delivered
 from stages.files import attempt
-from stages.ingest import SHEET
+from stages.ingest import SHEET, Ingested
 from stages.mixing import WAVES, Measured, SoundReport
 
 STATES = {
@@ -47,7 +47,7 @@ def write_report(recipe: Recipe, store: Store, result: Result) -> Path:
         told=f"{result.count('encode')} encoded, {result.count('cached')} cached, {result.seconds:.1f} s",
         warnings=[*dict.fromkeys(result.warnings), *result.final.remarks],
         films=[_film(recipe, result, placement) for placement in result.final.deliveries],
-        originals=[_original(note) for note in _ingested(result)],
+        originals=[_original(note) for note in _brought_in(result)],
         tasks=[_task(result, name) for name in (task.name for task in result.final.tasks)],
         words=STATES,
     )
@@ -134,20 +134,29 @@ def _says(action: tuple[str, str, str]) -> str:
     return f"{name} by {agent}{made}" if agent else f"{name}{made}"
 
 
-def _ingested(result: Result) -> list[Note]:
-    notes = result.world.notes
-    return [notes[task.name] for task in result.final.tasks if task.slot.startswith("ingest:") and task.name in notes]
+def _brought_in(result: Result) -> list[Note]:
+    """What was read, bought and spoken, in the plan's order."""
+    notes = [result.world.notes[task.name] for task in result.final.tasks if task.name in result.world.notes]
+    return [note for note in notes if isinstance(note.result, Ingested | Clip)]
 
 
 def _original(note: Note) -> dict[str, Any]:
-    loudness = note.result.loudness
-    says = STATES[note.result.credentials.state] + (f" · {_loud(loudness)}" if loudness else "")
     return {
-        "name": note.slot.partition(":")[2],
-        "says": says,
+        "name": note.slot.partition(":")[2] or note.slot,
+        "says": _ingest_says(note.result) if isinstance(note.result, Ingested) else _job_says(note.result),
         "sheet": _data(note.folder / SHEET),
         "waves": _data(note.folder / WAVES),
     }
+
+
+def _ingest_says(found: Ingested) -> str:
+    return STATES[found.credentials.state] + (f" · {_loud(found.loudness)}" if found.loudness else "")
+
+
+def _job_says(made: Clip) -> str:
+    """`by SIMULATED sim · prompt: slow dolly · seconds: 8`."""
+    action = made.history[-1]
+    return " · ".join([f"by {action.agent}", *(f"{key}: {text}" for key, text in action.parameters)])
 
 
 def _task(result: Result, name: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from stages.clip import (
     SAMPLE_RATE,
     Captions,
     Clip,
+    History,
     Picture,
     Size,
     Source,
@@ -70,17 +71,31 @@ class Cut:
         return sources(self.picture.stream)
 
 
-def cut(clip: Clip, preset: str, *, mode: Mode = "cover", focus: Focus = "center", captions: bool = True) -> Cut:
+def cut(
+    clip: Clip,
+    preset: str,
+    *,
+    mode: Mode = "cover",
+    focus: Focus = "center",
+    captions: bool = True,
+    simulated: bool = False,
+) -> Cut:
     """What `deliver` would do. Pure: it reads the preset and touches nothing else.
 
     `mode` and `focus` say how a clip of another shape goes into the preset's
-    frame; `captions` false leaves out those that a step asked for. Raises
-    InputError for an unknown preset, a clip without a picture, and a clip that
-    is too short or too long for the platform.
+    frame; `captions` false leaves out those that a step asked for; `simulated`
+    lets a simulated film go where it would be published. Raises InputError for
+    an unknown preset, a clip without a picture, and a clip that is too short
+    or too long for the platform.
     """
     sheet = delivery_preset(preset)
     if clip.picture is None:
         raise InputError(f"{preset}: wants a picture, and the clip has none")
+    if sheet.get("public") and not simulated and is_simulated(clip.history):
+        raise InputError(
+            f"{preset}: is published when it is uploaded ({sheet.place('public')}), and this film is SIMULATED;"
+            " --sim makes it all the same"
+        )
     _check_length(clip, sheet)
     clip = clip if captions else _uncaptioned(clip)
     clip, notes = _fitted(clip, sheet, mode, focus)
@@ -92,6 +107,11 @@ def cut(clip: Clip, preset: str, *, mode: Mode = "cover", focus: Focus = "center
     key = refused.split(":")[0]
     reason = f"{sheet.place(key)} {refused}" if key in sheet.values else refused
     return Cut(preset, clip, encoding, _track(clip, sheet), reason, (*notes, *more))
+
+
+def is_simulated(history: History) -> bool:
+    """Whether a simulator filmed any of it."""
+    return any(action.agent.startswith("SIMULATED") or any(map(is_simulated, action.inputs)) for action in history)
 
 
 def _uncaptioned(clip: Clip) -> Clip:
@@ -352,6 +372,7 @@ def deliver(
     mode: Mode = "cover",
     focus: Focus = "center",
     captions: bool = True,
+    simulated: bool = False,
     signer: Signer | None = None,
     anchors: Sequence[Path] = (),
     on_progress: Progress | None = None,
@@ -363,7 +384,7 @@ def deliver(
     roots that may have signed the originals. Raises InputError, FfmpegError
     or ProvenanceError; then `file` is as it was before.
     """
-    file, made = Path(file), cut(clip, preset, mode=mode, focus=focus, captions=captions)
+    file, made = Path(file), cut(clip, preset, mode=mode, focus=focus, captions=captions, simulated=simulated)
     signer = signer or signer_from_environment() or test_signer(project_folder(Path.cwd()) / ".pipeline" / "signer")
     with fresh_folder(file.parent) as work:
         report = make_sound(made.track, folder=work) if made.track else None

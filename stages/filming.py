@@ -144,7 +144,11 @@ def route(
     Raises InputError with what is wrong with each of them.
     """
     reasons: list[str] = []
+    parameters: list[str] = []
     named = _named(models, shop)
+    if len(models) > 1 and any(sheet.facts.get("simulated") for _, sheet in named) and not shop.simulate:
+        # As a fallback it would publish a test film for want of a key.
+        raise InputError("a simulator films only when it is named alone, or with --sim", "model")
     for purchase in bought:
         if (known := _owned(purchase, named, length)) is not None:
             return known
@@ -153,7 +157,8 @@ def route(
             return _offer(sheet, asked, frame, length, prompt, shop)
         except InputError as error:
             reasons.append(str(error))
-    raise InputError("; ".join(reasons))
+            parameters.append(error.parameter)
+    raise InputError("; ".join(reasons), "model" if len(reasons) > 1 else parameters[0])
 
 
 def _named(models: Sequence[str], shop: Market) -> list[tuple[str, presets.Sheet]]:
@@ -164,9 +169,8 @@ def _named(models: Sequence[str], shop: Market) -> list[tuple[str, presets.Sheet
         name = shop.mapping.get(asked, asked)
         for each in ("sim", "sim-pro") if shop.simulate else (name,):
             if each not in known:
-                raise InputError(
-                    f"model: there is no model '{each}'{nearest(each, known)}; there are {', '.join(known)}"
-                )
+                there = f"there are {', '.join(known)}"
+                raise InputError(f"there is no model '{each}'{nearest(each, known)}; {there}", "model")
             found.append((asked, presets.read("models", each)))
     return found
 
@@ -175,24 +179,25 @@ def _offer(sheet: presets.Sheet, asked: str, frame: str, length: Fraction, promp
     closed = sheet.get("retires_on")
     if closed and date.fromisoformat(str(closed)) <= shop.today:
         raise InputError(
-            f"model: {sheet.name} closed on {closed} ({sheet.place('retires_on')}); a line in {MAPPING} beside the"
-            f" project films it with another model: `{asked}: MODEL`, with one of {', '.join(_alive(shop))}"
+            f"{sheet.name} closed on {closed} ({sheet.place('retires_on')}); a line in {MAPPING} beside the"
+            f" project films it with another model: `{asked}: MODEL`, with one of {', '.join(_alive(shop))}",
+            "model",
         )
     variable = sheet.facts.get("key_variable", "")
     if variable and variable not in shop.keys:
-        raise InputError(f"model: {sheet.name} needs a key in {variable}, which is not set")
+        raise InputError(f"{sheet.name} needs a key in {variable}, which is not set", "model")
     size = _size(sheet, frame)
     lengths = [each for each in sheet["seconds"] if each >= length]
     if not lengths:
         raise InputError(
-            f"length: {sheet.name} sells at most {max(sheet['seconds'])} s ({sheet.place('seconds')}),"
-            f" not {printed_seconds(length)} s"
+            f"{sheet.name} sells at most {max(sheet['seconds'])} s ({sheet.place('seconds')}),"
+            f" not {printed_seconds(length)} s",
+            "length",
         )
     limit = sheet.get("prompt_limit")
     if limit and len(prompt) > limit:
-        raise InputError(
-            f"prompt: {len(prompt)} characters; {sheet.name} takes {limit} ({sheet.place('prompt_limit')})"
-        )
+        place = sheet.place("prompt_limit")
+        raise InputError(f"{len(prompt)} characters; {sheet.name} takes {limit} ({place})", "prompt")
     bought = min(lengths)
     return Route(sheet, size, bought, Decimal(str(sheet[f"price.{size}"])) * bought)
 
@@ -212,7 +217,7 @@ def _size(sheet: presets.Sheet, frame: str) -> Size:
         fitting = [size for size in sizes if abs(size.aspect / wanted - 1) < Fraction(2, 100)]
     if not fitting:
         sold = ", ".join(map(str, sizes))
-        raise InputError(f"frame: {sheet.name} sells {sold} ({sheet.place('sizes')}), none of it {frame}")
+        raise InputError(f"{sheet.name} sells {sold} ({sheet.place('sizes')}), none of it {frame}", "frame")
     return min(fitting, key=lambda size: (Decimal(str(sheet[f"price.{size}"])), size.width * size.height))
 
 
@@ -233,6 +238,10 @@ def accepted(purchase: Purchase, sheets: Sequence[presets.Sheet], length: Fracti
 # ---------------------------------------------------------------- the job
 
 
+USUAL_RATE = 24
+"""Frames a second of a model whose preset does not say; what comes is probed."""
+
+
 def promise_film(
     prompt: str,
     *,
@@ -245,7 +254,7 @@ def promise_film(
 ) -> Clip:
     """The film that `generate` will buy, as its model's preset describes it."""
     chosen = route(model, frame, seconds(length, Fraction(1)), prompt, shop, shop.bought.get(key, ()))
-    rate = Fraction(str(chosen.sheet["rate"]))
+    rate = Fraction(str(chosen.sheet["rate"] or USUAL_RATE))
     frames = round(chosen.seconds * rate)
     picture = PictureFacts(chosen.size, chosen.size, rate, frames, "h264", "High", colour=BT709)
     sound = SoundFacts("aac", "LC", SAMPLE_RATE, 2, "stereo", chosen.seconds * SAMPLE_RATE)
@@ -344,8 +353,8 @@ def _bought(
 
 def _per_minute(sheet: presets.Sheet) -> int | None:
     """What an account may send in a minute: where that depends on its tier, what the lowest may."""
-    limit = sheet.get("rpm")
-    return min(limit.values()) if isinstance(limit, dict) else limit
+    limit: dict[int, int] | int | None = sheet.get("rpm")
+    return int(min(limit.values())) if isinstance(limit, dict) else limit
 
 
 def _kept(ledger: Ledger, bought: Purchase | None) -> Path | None:
@@ -362,7 +371,7 @@ def _history(inputs: Mapping[str, Clip] | None, name: str) -> History:
 def provider_of(sheet: presets.Sheet, state: Path) -> Provider:
     """The provider that a model's preset names; the simulator is started if it does not run."""
     make = plugins.find("pipeline.providers", sheet.facts["provider"])
-    provider: Provider = make(state) if sheet.facts["provider"] == "sim" else make()
+    provider: Provider = make(state) if sheet.facts["provider"] == "sim" else make(typical=sheet["typical"])
     return provider
 
 
@@ -395,7 +404,8 @@ def _check_film(picture: PictureFacts | None, chosen: Route, wanted: Fraction, o
     if length < wanted - 1 / picture.rate:
         raise ProviderRefused(
             f"{chosen.sheet.name} was paid for {chosen.seconds} s and sent {printed_seconds(length)} s,"
-            f" less than the {printed_seconds(wanted)} s that are needed; it is kept in {original}",
+            f" less than the {printed_seconds(wanted)} s that are needed; it is kept in {original},"
+            " and --retake asks for another",
             "lost",
         )
     if abs(picture.size.aspect / chosen.size.aspect - 1) > Fraction(2, 100):

@@ -120,9 +120,9 @@ class OpenAI:
         checked(self.service, ask(self.service, "DELETE", _path(job_id)))
 
 
-def openai() -> OpenAI:
-    """The account that OPENAI_API_KEY and OPENAI_BASE_URL name."""
-    return OpenAI()
+def openai(typical: float = 60.0) -> OpenAI:
+    """The account that OPENAI_API_KEY and OPENAI_BASE_URL name; `typical` is the model's filming time."""
+    return OpenAI(typical=typical)
 
 
 def sim(base_url: str = "", *, idempotent: bool = False) -> OpenAI:
