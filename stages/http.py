@@ -13,13 +13,18 @@ went wrong comes out as one of ours:
 
 from __future__ import annotations
 
+import base64
 import email.utils
 import io
+import ipaddress
 import json
 import math
+import mimetypes
 import os
 import re
+import socket
 import time
+import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,8 +52,11 @@ class Service:
 
     `name` is for people; `base_url` includes the version
     (`https://api.openai.com/v1`); `key_variable` names the environment
-    variable with its key, empty where it takes none. A request has left within
-    `send_within` seconds or never does; then an answer is awaited for `patience`.
+    variable with its key, empty where it takes none, which goes into
+    `key_header` behind `key_prefix`; `headers` go with every request. A request
+    has left within `send_within` seconds or never does; then an answer is
+    awaited for `patience`. Files may also come from `file_hosts`, plain or
+    private ones among them; anywhere else they must be https and public.
     """
 
     name: str
@@ -56,6 +64,10 @@ class Service:
     key_variable: str = ""
     send_within: float = 45.0
     patience: float = 60.0
+    key_header: str = "Authorization"
+    key_prefix: str = "Bearer "
+    headers: tuple[tuple[str, str], ...] = ()
+    file_hosts: tuple[str, ...] = ()
 
     def key(self) -> str:
         """The key. Raises ProviderRefused if the variable is not set, InputError if it cannot be one."""
@@ -95,7 +107,7 @@ def open_client(service: Service) -> Iterator[httpx.Client]:
         sending = service.send_within
         client = httpx.Client(
             base_url=service.base_url.rstrip("/") + "/",
-            headers={"Authorization": f"Bearer {key}"} if key else {},
+            headers=dict(service.headers) | ({service.key_header: f"{service.key_prefix}{key}"} if key else {}),
             timeout=httpx.Timeout(service.patience, connect=min(10.0, sending), write=sending),
         )
         with client:
@@ -110,12 +122,13 @@ def ask(
     query: Mapping[str, str | int] | None = None,
     form: Mapping[str, str] | None = None,
     file: tuple[str, Path, str] | None = None,
+    data: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Answer:
     """Send one request, once, and return the answer whatever its status.
 
-    `form` goes out as multipart; `file` is a field's name, a path and a media
-    type. Only reading follows redirects, and httpx drops the key on the way
+    `form` goes out as multipart, `data` as JSON; `file` is a field's name, a
+    path and a media type. Only reading follows redirects, and httpx drops the key on the way
     to another host.
     """
     last_start = time.monotonic() + service.send_within
@@ -129,6 +142,7 @@ def ask(
             path,
             params=query,
             files=parts or None,
+            json=data,
             headers=headers,
             follow_redirects=method == "GET",
             extensions={"trace": _in_time(last_start)},
@@ -159,6 +173,37 @@ def download(service: Service, path: str, target: Path, *, limit: int = DOWNLOAD
         except ProviderUnavailable:
             if line == LINES:
                 raise
+
+
+def fetch(service: Service, url: str, target: Path, *, limit: int = DOWNLOAD_LIMIT) -> None:
+    """Write the file at `url`, which stood in an answer of `service`, to `target`. The key is not sent along.
+
+    Raises ProviderRefused for an address that is not https and public, unless
+    its host is the service's own or one of its `file_hosts`; else as `download`.
+    """
+    host = urllib.parse.urlsplit(url).hostname or ""
+    own = urllib.parse.urlsplit(service.base_url).hostname
+    if host != own and host not in service.file_hosts and not _is_public(url):
+        raise ProviderRefused(f"{service.name} points to {url[:80]}, which is not https and public", "invalid_request")
+    bare = Service(service.name, url, "", service.send_within, service.patience)
+    download(bare, url, target, limit=limit)
+
+
+def _is_public(url: str) -> bool:
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname:
+        return False
+    try:
+        found = {info[4][0] for info in socket.getaddrinfo(parts.hostname, None)}
+    except OSError:
+        return True  # it cannot be reached either, and httpx says so better
+    return all(ipaddress.ip_address(address).is_global for address in found)
+
+
+def data_url(image: Path) -> str:
+    """The image as a `data:` URL. Raises InputError if it cannot be read."""
+    media_type = mimetypes.guess_type(image.name)[0] or "image/png"
+    return f"data:{media_type};base64,{base64.b64encode(_bytes_of(image)).decode()}"
 
 
 def _receive(service: Service, response: httpx.Response, target: Path, limit: int) -> None:
@@ -309,4 +354,4 @@ def _bytes_of(source: Path) -> bytes:
     try:
         return source.read_bytes()
     except OSError as error:
-        raise InputError(f"cannot read the reference image {source}: {error.strerror}") from None
+        raise InputError(f"{source}: cannot be read ({error.strerror})") from None

@@ -20,8 +20,11 @@ State = Literal["queued", "running", "done", "failed", "gone"]
 class VideoRequest:
     """What is asked of a generator. `seconds` is one of the lengths that `model` sells.
 
-    `reference` becomes the first frame and has exactly `size`. `options` are
-    whatever else one protocol understands, as pairs of text.
+    `reference` becomes the first frame and `last_frame` the last; both have
+    exactly `size`. `audio` False asks for a silent film where sound costs.
+    `negative` is what should not be seen, `loop` asks for a seamless loop; what
+    a protocol cannot say is refused with InputError, never dropped. `options`
+    are whatever else one protocol understands, as pairs of text.
     """
 
     prompt: str
@@ -30,6 +33,10 @@ class VideoRequest:
     seconds: int
     reference: Path | None = None
     seed: int | None = None
+    last_frame: Path | None = None
+    audio: bool = True
+    negative: str = ""
+    loop: bool = False
     options: tuple[tuple[str, str], ...] = ()
 
 
@@ -39,7 +46,8 @@ class VideoJob:
 
     `gone` means that the provider does not know the id. `progress` is 0 to 1.
     A failed job has `failure` (as in ProviderError), and the provider's own
-    `code` and `text`. Times are seconds since 1970.
+    `code` and `text`; `billed` says whether it may be billed all the same,
+    where that is known. Times are seconds since 1970.
     """
 
     id: str
@@ -54,6 +62,7 @@ class VideoJob:
     size: Size | None = None
     model: str = ""
     prompt: str = ""
+    billed: bool | None = None
 
 
 class Provider(Protocol):

@@ -38,8 +38,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from stages.certificates import test_signer
-from stages.clip import Action, Size
+from stages.certificates import Signer, test_signer
+from stages.clip import SAMPLE_RATE, Action, Size
 from stages.errors import AfterframeError, FfmpegError
 from stages.ffmpeg import run_ffmpeg
 from stages.files import attempt
@@ -87,8 +87,9 @@ class Order:
 class Studio:
     """The sales, the jobs and the films in one folder.
 
-    Filming takes at least `latency` seconds. `films=False` hands out one tiny
-    film under many names instead, for tests of buying.
+    Filming takes at least `latency` seconds. `films=False` hands out a plain,
+    unsigned film of the size and length that were asked, made once for all, so
+    that whole recipes can be tested quickly.
     """
 
     def __init__(
@@ -283,22 +284,36 @@ class Studio:
                 reference=self.folder / "references" / job["reference"] if job["reference"] else None,
                 on_progress=on_progress,
             )
-            signer = test_signer(self.folder / "signer")
-            if signer.root and not (self.folder / "sim-root.pem").exists():
-                shutil.copyfile(signer.root, self.folder / "sim-root.pem")
             made = Action("generate", (("model", job["model"]),), agent=AGENT, ai=True)
-            sign(unsigned, self.film_of(job), history=(made,), signer=signer, generator=AGENT)
+            sign(unsigned, self.film_of(job), history=(made,), signer=self.signer(), generator=AGENT)
         (self.folder / "films" / f"{job['id']}-unsigned.mp4").unlink(missing_ok=True)
 
     def _hand_out_canned(self, job: sqlite3.Row) -> None:
-        canned = self.folder / "canned.mp4"
+        seconds = int(job["seconds"]) - ("[short]" in job["prompt"])
+        canned = self.folder / f"canned-{job['size']}-{seconds}.mp4"
         if not canned.exists():
             with attempt(canned) as part:
-                source = f"color=s=64x36:r={RATE}:d=0.5"
-                run_ffmpeg(["-f", "lavfi", "-i", source, "-c:v", "libx264", "-f", "mp4", str(part.resolve())])
+                _film_plainly(part, job["size"], seconds)
         name = job["id"].encode()
         with attempt(self.film_of(job)) as part:  # a `free` box makes each file another one
             part.write_bytes(canned.read_bytes() + struct.pack(">I4s", 8 + len(name), b"free") + name)
+
+    def signer(self) -> Signer:
+        """Who signs the films; the root to trust is then in `sim-root.pem`."""
+        signer = test_signer(self.folder / "signer")
+        if signer.root and not (self.folder / "sim-root.pem").exists():
+            with attempt(self.folder / "sim-root.pem") as part:
+                shutil.copyfile(signer.root, part)
+        return signer
+
+
+def _film_plainly(target: Path, size: str, seconds: int) -> None:
+    """One colour and one tone: half a second's work."""
+    tags = "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
+    picture = f"color=0x405060:s={size}:r={RATE}:d={seconds},format=yuv420p,{tags}"
+    sound = f"sine=330:r={SAMPLE_RATE}:d={seconds},volume=-6dB"
+    coded = "-c:v libx264 -preset ultrafast -g 48 -c:a aac -ac 2 -movflags +faststart -f mp4"
+    run_ffmpeg(["-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", sound, *coded.split(), str(target.resolve())])
 
 
 # ---------------------------------------------------------------- how it speaks
@@ -358,6 +373,7 @@ class Desk(BaseHTTPRequestHandler):
             case ["models"]:
                 return {"object": "list", "data": [{"id": name, "object": "model"} for name in MODELS]}
             case ["sim-root.pem"]:  # ours alone: so that films can be proved where they are made
+                studio.signer()
                 self._root(studio.folder / "sim-root.pem")
                 return None
             case ["videos"]:
@@ -370,8 +386,6 @@ class Desk(BaseHTTPRequestHandler):
         raise Refusal(404, f"Invalid URL (GET {self.path})")
 
     def _root(self, file: Path) -> None:
-        if not file.exists():
-            raise Refusal(404, "Nothing was signed yet.", "not_found")
         content = file.read_bytes()
         self.send_response(200)
         self.send_header("Content-Type", "application/x-pem-file")
@@ -539,7 +553,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--latency", type=float, default=2.0, help="seconds that filming takes at least")
     parser.add_argument("--settle", type=float, default=3.0, help="seconds until a sale is surely listed")
     parser.add_argument("--ignore-keys", action="store_true", help="do not honour Idempotency-Key")
-    parser.add_argument("--no-film", action="store_true", help="hand out one tiny film (for tests of buying)")
+    parser.add_argument("--no-film", action="store_true", help="hand out a plain unsigned film (for tests)")
     given = parser.parse_args(arguments)
     studio = Studio(
         given.state.resolve(),
