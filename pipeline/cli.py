@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from pipeline.plan import Plan
     from pipeline.recipe import Recipe
     from pipeline.store import Store
 
@@ -79,6 +80,7 @@ def run(
     retake: Annotated[str, typer.Option("--retake", help="Buy one more take of this step.")] = "",
     until: Annotated[str, typer.Option("--until", help="Stop after this step; nothing is delivered.")] = "",
     sim: Sim = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Agree to the price beforehand.")] = False,
     jobs: Annotated[int, typer.Option("--jobs", min=0, help="How many tasks may work at once; 0: one a core.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -86,14 +88,23 @@ def run(
     from pipeline.report import write_report
     from pipeline.run import run as run_recipe
     from pipeline.show import Progress, summary, summary_json
+    from stages.errors import InputError
 
     read, store = _read(recipe, set_, sim)
     if until:
         read = read.until(until)
     if retake:
         store.retake(read, retake)
+
+    def agree(planned: Plan) -> bool:
+        if yes or read.budget:
+            return True
+        if not sys.stdin.isatty():
+            raise InputError(f"this run would pay ${planned.real_price}: give the recipe a budget:, or say --yes")
+        return typer.confirm(f"This run would pay ${planned.real_price}. Go on?", err=True)
+
     with Progress() as progress:
-        result = run_recipe(read, store, progress.watch, jobs)
+        result = run_recipe(read, store, progress.watch, jobs, agree)
     report = write_report(read, store, result)
     print(summary(read, result, report), file=sys.stderr if as_json else sys.stdout)
     if as_json:

@@ -15,7 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.recipe import Argument, Delivery, FromFile, FromStep, Given, Recipe, Step
+from pipeline.recipe import Argument, Budget, Delivery, FromFile, FromStep, Given, Recipe, Step
 from stages.clip import Clip, Size, origins
 from stages.delivery import FILM, Cut, cut, delivery_preset, finish
 from stages.errors import InputError, RecipeError
@@ -155,6 +155,12 @@ class Task:
     promised: bool = False
 
     @property
+    def real_price(self) -> Decimal:
+        """What it costs in money that exists: what a simulator sells is priced, and not paid."""
+        simulated = any(text.startswith("SIMULATED") for key, text in self.parts.items() if key.endswith(" by"))
+        return Decimal(0) if simulated else self.price or Decimal(0)
+
+    @property
     def title(self) -> str:
         """What people call it: `sound for web`, `web`, `bunny.mp4`."""
         return self.slot.split(":", 1)[-1]
@@ -171,14 +177,23 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The tasks, each after those it needs; `remarks` are worth telling before anything runs."""
+    """The tasks, each after those it needs; `remarks` are worth telling before anything runs.
+
+    `over` says by how much it passes the recipe's budget; such a plan is not carried out.
+    """
 
     tasks: tuple[Task, ...]
     deliveries: tuple[Placement, ...] = ()
     remarks: tuple[str, ...] = ()
+    over: str = ""
 
     def __getitem__(self, name: str) -> Task:
         return next(task for task in self.tasks if task.name == name)
+
+    @property
+    def real_price(self) -> Decimal:
+        """US dollars that carrying it out would really cost."""
+        return sum((task.real_price for task in self.tasks), Decimal(0))
 
 
 # ---------------------------------------------------------------- planning
@@ -274,7 +289,9 @@ class _Planning:
                     self.mistakes.append(f"{self.recipe.place(delivery.line)}: deliver: {error}")
         if self.mistakes:
             raise RecipeError(self.mistakes)
-        return Plan(self.needed(), tuple(self.deliveries), tuple(dict.fromkeys(self.remarks)))
+        tasks = self.needed()
+        over = _over(tasks, self.recipe.budget)
+        return Plan(tasks, tuple(self.deliveries), tuple(dict.fromkeys(self.remarks)), over)
 
     def mistaken(self, step: Step, error: InputError) -> None:
         line = step.lines.get(error.parameter, step.line)
@@ -557,6 +574,18 @@ class _Planning:
         return str(file.relative_to(project)) if file.is_relative_to(project) else str(file)
 
 
+def _over(tasks: Sequence[Task], budget: Budget | None) -> str:
+    """By how much the purchases pass the budget, in a sentence; nothing if they do not."""
+    prices = {task.title: task.price for task in tasks if task.price}
+    total = sum(prices.values(), Decimal(0))
+    for title, price in prices.items():
+        if budget and budget.each is not None and price > budget.each:
+            return f"{title} costs ${price}, and the recipe's budget for each purchase is ${budget.each}"
+    if budget and budget.total is not None and total > budget.total:
+        return f"this run would pay ${total}, and the recipe's budget is ${budget.total}"
+    return ""
+
+
 class _Said(Exception):
     """A step cannot be planned, and why was told where it is wrong."""
 
@@ -625,7 +654,7 @@ def _what_changed(parts: Parts, before: Parts | None) -> str:
     for key in (*parts, *(key for key in before if key not in parts)):
         now, was = parts.get(key), before.get(key)
         if now != was:
-            return f"{key}: {_short(now)}, was {_short(was)}"
+            return f"a new {key}" if key in ("film", "sound") else f"{key}: {_short(now)}, was {_short(was)}"
     return "made before, and gone"
 
 

@@ -11,19 +11,20 @@ import os.path
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 
 import yaml
 
 import presets
-from pipeline.recipe import Argument, Delivery, FromFile, FromStep, Given, Recipe, Step
+from pipeline.recipe import Argument, Budget, Delivery, FromFile, FromStep, Given, Recipe, Step
 from stages import plugins
 from stages.delivery import cut
 from stages.errors import InputError, RecipeError
 from stages.files import project_folder
 from stages.stage import Parameter, Stage, nearest, parameters_of, stage_of
 
-TOP = ("version", "name", "inputs", "provenance", "steps", "deliver")
+TOP = ("version", "name", "inputs", "budget", "provenance", "steps", "deliver")
 DELIVERY_OPTIONS = ("mode", "focus", "captions")
 
 Node = yaml.nodes.Node
@@ -93,8 +94,8 @@ class _Reader:
         self.check_targets(deliveries)
         if root is not None and not deliveries and not self.mistakes:
             self.mistakes.append((1, "deliver: nothing is delivered; name a preset: and a file:"))
-        anchors = self.read_anchors(top.get("provenance"))
-        return Recipe(self.file, self.project(), tuple(self.steps.values()), tuple(deliveries), anchors)
+        anchors, budget = self.read_anchors(top.get("provenance")), self.read_budget(top.get("budget"))
+        return Recipe(self.file, self.project(), tuple(self.steps.values()), tuple(deliveries), anchors, budget)
 
     def project(self) -> Path:
         """Outputs of an installed recipe go to the working folder, of any other to its own project."""
@@ -122,6 +123,22 @@ class _Reader:
                 path.path for item in self.items(value, "provenance.anchors") if (path := self.file_argument(item))
             )
         return ()
+
+    def read_budget(self, node: Node | None) -> Budget | None:
+        """`budget: $6`, or `{total: $6, each: $2}`."""
+        if node is None:
+            return None
+        if isinstance(node, yaml.ScalarNode):
+            return Budget(total=self.money("budget", node))
+        entries = dict(self.entries(node, "budget", ("total", "each")))
+        return Budget(**{key: self.money(f"budget.{key}", value) for key, value in entries.items()})
+
+    def money(self, where: str, node: Node) -> Decimal | None:
+        match = re.fullmatch(r"\$?(\d+(?:\.\d{1,2})?)(?:\s*USD)?", _text(node) or "")
+        if not match:
+            self.wrong(node, f"{where}: should be an amount of US dollars such as $6, not '{_text(node) or ''}'")
+            return None
+        return Decimal(match[1])
 
     # ------------------------------------------------------------ steps
 
@@ -377,6 +394,7 @@ def json_schema() -> dict[str, object]:
             "version": {"const": 1},
             "name": {"type": "string"},
             "inputs": {"type": "object"},
+            "budget": {"type": ["string", "number", "object"], "examples": ["$6", {"total": "$6", "each": "$2"}]},
             "provenance": {"type": "object", "properties": {"anchors": {"type": "array"}}},
             "steps": {
                 "type": "array",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
 
 from stages.errors import InputError
@@ -63,6 +64,14 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """The most that a run may pay in US dollars: in all, and for each purchase."""
+
+    total: Decimal | None = None
+    each: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """What was asked for. `project` is the folder that outputs and state belong to."""
 
@@ -71,6 +80,7 @@ class Recipe:
     steps: tuple[Step, ...]
     deliveries: tuple[Delivery, ...]
     anchors: tuple[Path, ...] = ()
+    budget: Budget | None = None
 
     def place(self, line: int) -> str:
         """`finish.yaml:14`."""

@@ -22,7 +22,7 @@ from pipeline.recipe import Recipe
 from pipeline.store import Notes, Store
 from stages.clip import Clip
 from stages.delivery import FILM, Delivered, Filmed, Shot, make_films
-from stages.errors import FfmpegError, Later, WriteError
+from stages.errors import BudgetExceeded, FfmpegError, Later, WriteError
 from stages.ffmpeg import stop_all
 from stages.files import copy_whole, sha256, sweep
 from stages.mixing import SOUND
@@ -89,18 +89,30 @@ class Damaged(Exception):
         self.task = task
 
 
-def run(recipe: Recipe, store: Store, watch: Watch = lambda _: None, slots: int = 0) -> Result:
+def run(
+    recipe: Recipe,
+    store: Store,
+    watch: Watch = lambda _: None,
+    slots: int = 0,
+    agree: Callable[[Plan], bool] = lambda _: True,
+) -> Result:
     """Make everything that `recipe` asks for and that is not there yet, and put each delivery in place when it is done.
 
-    `slots` is how many tasks may work at once; by default one a core. What
-    fails stops what needs it and nothing else. Raises what the stages raise, in
-    an ExceptionGroup if several failed.
+    `slots` is how many tasks may work at once; by default one a core. `agree`
+    is asked before anything is paid for. What fails stops what needs it and
+    nothing else. Raises what the stages raise, in an ExceptionGroup if several
+    failed, and BudgetExceeded if the plan costs more than the recipe allows or
+    nobody agreed to its price.
     """
     started = time.monotonic()
     check_targets(recipe)
     store.tidy()
     world = store.world(recipe)
     first = plan(recipe, world)
+    if first.over:
+        raise BudgetExceeded(f"{first.over}: nothing was bought")
+    if first.real_price and not agree(first):
+        raise BudgetExceeded(f"nobody agreed to pay ${first.real_price}: nothing was bought")
     watch(Event("planned", first.tasks))
     work = _Work(recipe, store, watch, Result(first, first, world))
     with ThreadPoolExecutor(slots or os.cpu_count() or 1) as pool:

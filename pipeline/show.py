@@ -42,7 +42,8 @@ def plan_text(plan: Plan) -> str:
     )
     price = sum((task.price or Decimal(0) for task in plan.tasks), Decimal(0))
     told = f"{told or 'nothing to do'}; {_money(price)} to pay{_pretended(plan)}"
-    return "\n".join([*(line.rstrip() for line in lines), *plan.remarks, "", told])
+    over = [f"OVER BUDGET: {plan.over}"] if plan.over else []
+    return "\n".join([*(line.rstrip() for line in lines), *plan.remarks, "", told, *over])
 
 
 def _priced(task: Task) -> str:
@@ -74,6 +75,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
             for task in plan.tasks
         ],
         "remarks": list(plan.remarks),
+        "over_budget": plan.over,
     }
 
 

@@ -210,13 +210,16 @@ def nothing(folder: Path) -> None:
 # What is done to the project, what is written instead of what, and what is said of it.
 AUTHORS: dict[str, tuple[Make, tuple[str, str], str]] = {
     "a missing file": (nothing, ("clip.mp4", "gone.mp4"), "film.yaml:2: trim.clip: gone.mp4: there is no such file"),
-    "not a video": (lambda f: (f / "clip.mp4").write_text("hello"), ("", ""), "film.yaml:2: trim.clip: {}/clip.mp4: is "),
+    "not a video": (
+        lambda f: (f / "clip.mp4").write_text("hello"), ("", ""), "film.yaml:2: trim.clip: {}/clip.mp4: is ",
+    ),
     "a truncated video": (truncated, ("", ""), "film.yaml:2: trim.clip: {}/clip.mp4: is "),
     "a video truncated after its index": (
         truncated_after_its_index, ("", ""), "film.yaml:2: trim.clip: {}/clip.mp4: is truncated",
     ),
     "no bytes": (
-        lambda f: (f / "clip.mp4").write_bytes(b""), ("", ""), "film.yaml:2: trim.clip: {}/clip.mp4: is empty (0 bytes)",
+        lambda f: (f / "clip.mp4").write_bytes(b""), ("", ""),
+        "film.yaml:2: trim.clip: {}/clip.mp4: is empty (0 bytes)",
     ),
     "a corrupt MP4": (corrupt, ("", ""), "film.yaml:2: trim.clip: {}/clip.mp4: is "),
     "no sound": (
@@ -232,7 +235,8 @@ AUTHORS: dict[str, tuple[Make, tuple[str, str], str]] = {
         nothing, ("0.5s", "0.5 parsecs"), "film.yaml:2: trim.length: should be a time such as 6s, 180f or 00:00:06.5",
     ),
     "an unknown preset": (
-        nothing, ("preset: web", "preset: wbe"), "film.yaml:3: deliver.preset: there is no preset 'wbe' (did you mean web?)",
+        nothing, ("preset: web", "preset: wbe"),
+        "film.yaml:3: deliver.preset: there is no preset 'wbe' (did you mean web?)",
     ),
     "an impossible cut": (
         nothing, ("0.5s", "9s"), "film.yaml:2: trim.length: 0–9 s is asked of a clip that is 2 s long",
@@ -248,7 +252,8 @@ AUTHORS: dict[str, tuple[Make, tuple[str, str], str]] = {
         "film.yaml:2: caption: {}/voice.wav: cannot be read as UTF-8 captions",
     ),
     "a size of nothing": (
-        nothing, ("- trim: {clip: clip.mp4, length: 0.5s}", "- upscale: {clip: clip.mp4, size: 0x}"), "film.yaml:2: upscale",
+        nothing, ("- trim: {clip: clip.mp4, length: 0.5s}", "- upscale: {clip: clip.mp4, size: 0x}"),
+        "film.yaml:2: upscale",
     ),
 }  # fmt: skip
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import sys
@@ -288,14 +287,18 @@ def test_frames_are_counted_at_the_pictures_rate(desk: Workshop) -> None:
 # ---------------------------------------------------------------- names: what does not
 
 
-def test_names_do_not_depend_on_places_or_on_the_order_of_keys(desk: Workshop, tmp_path: Path) -> None:
+def test_names_do_not_depend_on_places_or_on_the_order_of_keys(
+    desk: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = planned(desk)
     elsewhere = Workshop(tmp_path / "quite" / "elsewhere")
     reordered = FILM.replace("{sound: $voice, at: 0.2s, duck: 10 dB}", "{duck: 10 dB, at: 0.2s, sound: $voice}")
-    reordered = "# what people write\n" + reordered.replace("{preset: web, file: out/web.mp4}", "file: out/web.mp4\n    preset: web")
+    reordered = "# what people write\n" + reordered.replace(
+        "{preset: web, file: out/web.mp4}", "file: out/web.mp4\n    preset: web"
+    )
     after = planned(elsewhere, reordered)
     assert differ(before, after) == set()
-    os.chdir(elsewhere.folder)
+    monkeypatch.chdir(elsewhere.folder)
     assert differ(after, planned(elsewhere, reordered)) == set()
 
 
@@ -484,7 +487,8 @@ def test_in_any_plan_each_file_is_made_once_and_after_all_it_reads(room: tuple[W
     try:
         found = plan(recipe, world)
     except RecipeError as error:
-        assert all(re.match(r"film\.yaml:\d+: ", mistake) for mistake in error.mistakes)
+        told = [mistake for mistake in error.mistakes if re.match(r"film\.yaml:\d+: ", mistake)]
+        assert len(told) == len(error.mistakes)  # noqa: PT017 -- most of what is generated can be planned
         return
     check(recipe, found)
     later = made(world, found)

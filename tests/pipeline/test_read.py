@@ -73,7 +73,10 @@ ONE_MISTAKE = {
         f"steps:\n- trim: {{clip: ., length: 1s}}\n{DELIVER}",
         "2: trim.clip: .: is a folder, not a file",
     ),
-    "no clip to begin with": (f"steps:\n- trim: {{length: 1s}}\n{DELIVER}", "2: trim: clip: is missing (such as $clip)"),
+    "no clip to begin with": (
+        f"steps:\n- trim: {{length: 1s}}\n{DELIVER}",
+        "2: trim: clip: is missing (such as $clip)",
+    ),
     "a later step": (
         f"steps:\n- trim: {{clip: $level, length: 1s}}\n- level: {{loudness: -14}}\n{DELIVER}",
         "2: trim.clip: there is no input or earlier step $level",
@@ -183,9 +186,7 @@ def test_dollars(room: Workshop, written: str, file: str) -> None:
 
 
 def test_an_inputs_value_is_not_read_again(room: Workshop) -> None:
-    recipe = room.read(
-        f"inputs: {{take: $other, other: x}}\n{STEP}deliver: [{{preset: web, file: $take.mp4}}]\n"
-    )
+    recipe = room.read(f"inputs: {{take: $other, other: x}}\n{STEP}deliver: [{{preset: web, file: $take.mp4}}]\n")
     assert recipe.deliveries[0].file.name == "$other.mp4"
 
 

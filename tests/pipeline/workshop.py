@@ -146,9 +146,7 @@ def program(file: Path, script: str) -> Path:
 
 def watched_ffmpeg(workshop: Workshop) -> Path:
     """The real ffmpeg, but for a line in the workshop's log for each call."""
-    return program(
-        workshop.folder / "watched-ffmpeg", f'echo "$*" >> "{workshop.log}"\nexec "{FFMPEG}" "$@"'
-    )
+    return program(workshop.folder / "watched-ffmpeg", f'echo "$*" >> "{workshop.log}"\nexec "{FFMPEG}" "$@"')
 
 
 def lacking_ffmpeg(folder: Path, name: str) -> Path:
