@@ -20,7 +20,7 @@ from stages.clip import Clip, Size, origins
 from stages.delivery import FILM, Cut, cut, delivery_preset, finish
 from stages.errors import InputError, RecipeError
 from stages.filming import ROOTS, Market
-from stages.ingest import ARCHIVE, ingest
+from stages.ingestion import ARCHIVE, ingest
 from stages.mixing import SOUND, make_sound
 
 Parts = Mapping[str, str]

@@ -17,7 +17,7 @@ from stages.clip import Clip, printed_seconds
 from stages.credentials import Credentials
 from stages.delivery import Delivered
 from stages.files import attempt
-from stages.ingest import SHEET, Ingested
+from stages.ingestion import SHEET, Ingested
 from stages.mixing import WAVES, Measured, SoundReport
 
 STATES = {

@@ -31,7 +31,7 @@ from stages.errors import FfmpegError, InputError, Later, WriteError
 from stages.ffmpeg import ffmpeg_binary, ffmpeg_version
 from stages.files import attempt, fresh_folder, home, sha256, sweep, sync, told
 from stages.filming import ROOTS, Market, market
-from stages.ingest import Ingested
+from stages.ingestion import Ingested
 from stages.ledger import open_ledger
 from stages.media import clip_from, probe
 from stages.mixing import SoundReport

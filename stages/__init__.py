@@ -21,6 +21,7 @@ from stages.errors import (
     ProviderUnavailable,
     RecipeError,
     SubmissionUnknown,
+    WriteError,
 )
 from stages.ffmpeg import Encoding
 from stages.filming import generate
@@ -52,6 +53,7 @@ __all__ = [
     "Sound",
     "SubmissionUnknown",
     "Word",
+    "WriteError",
     "caption",
     "conform",
     "deliver",

@@ -33,7 +33,7 @@ from stages.ffmpeg import Encoding, Output, Progress, command, contact_sheet, da
 from stages.files import attempt, fresh_folder, project_folder
 from stages.framing import fit
 from stages.geometry import Focus, Mode, inside
-from stages.ingest import SHEET
+from stages.ingestion import SHEET
 from stages.media import mp4_layout, probe
 from stages.mixing import SOUND, Measured, Track, make_sound
 from stages.provenance import Signer, Verdict, sign, signer_from_environment, test_signer, verify

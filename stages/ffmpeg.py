@@ -69,7 +69,7 @@ class Encoding:
         longest = round(self.gop * facts.rate)
         for wrong, key, found in (
             (facts.codec != codec, "codec", facts.codec),
-            (facts.profile.lower() not in PROFILES.get(self.profile, (self.profile,)), "profile", facts.profile),
+            (bool(self.profile) and facts.profile.lower() not in PROFILES[self.profile], "profile", facts.profile),
             (facts.pixel_format != self.pixel_format, "pixel_format", facts.pixel_format),
             (facts.keyframes > longest, "gop", f"{facts.keyframes} frames between key frames, not {longest}"),
             (bool(self.max_rate) and facts.bit_rate > self.max_rate, "max_rate", f"{facts.bit_rate} bit/s"),
@@ -84,7 +84,7 @@ class Encoding:
                 yield key, found
 
 
-PROFILES = {"high": ("high", "main", "baseline", "constrained baseline"), "": ("",)}
+PROFILES = {"high": ("high", "main", "baseline", "constrained baseline")}
 """Profiles of H.264 that a decoder of the key's plays (ITU-T H.264 annex A)."""
 
 

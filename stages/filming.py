@@ -37,7 +37,7 @@ from stages.clip import (
 )
 from stages.errors import InputError, Later, ProviderRefused
 from stages.files import attempt, copy_whole, project_folder, sha256
-from stages.ingest import ARCHIVE, ingest
+from stages.ingestion import ARCHIVE, ingest
 from stages.ledger import Ledger, Limits, Purchase, collect, open_ledger, purchases, submit_once
 from stages.media import clip_from, probe
 from stages.provenance import archive_ingredient, sign, signer_from_environment, test_signer
@@ -319,7 +319,7 @@ def generate(
     wanted = seconds(length, Fraction(1))
     chosen = route(model, frame, wanted, prompt, shop, shop.bought.get(key, ()))
     original = _kept(ledger, chosen.bought)
-    if original is None:
+    if original is None or (chosen.sheet.facts.get("simulated") and not _root_of(original).exists()):
         provider = provider_of(chosen.sheet, project / ".pipeline")
         request = VideoRequest(prompt, chosen.sheet["model"], chosen.size, chosen.seconds, reference, seed)
         sheets = [sheet for _, sheet in _named(model, shop)]
@@ -384,7 +384,12 @@ def _action(chosen: Route, prompt: str, length: Time, file: Path | None, referen
 
 def _taken_in(original: Path, chosen: Route, wanted: Fraction, history: History, folder: Path) -> Clip:
     """Check what came, read its credentials before anything touches it, and archive them."""
-    picture, sound = probe(original)
+    try:
+        picture, sound = probe(original)
+    except InputError as error:
+        reason = str(error).removeprefix(f"{original}: ")
+        sentence = f"{chosen.sheet.name} sent a file that {reason}; it is kept in {original}"
+        raise ProviderRefused(sentence, "lost") from None
     _check_film(picture, chosen, wanted, original)
     clip, roots = clip_from(original, picture, sound), _roots(original, folder)
     found = ingest(original, clip, anchors=roots, folder=folder)
@@ -425,13 +430,17 @@ def _keep_root(provider: Provider, original: Path) -> None:
     """The root that a simulator signs with is kept beside its film."""
     root = getattr(provider, "root", None)
     if root is not None:
-        with attempt(original.with_suffix(".roots.pem")) as part:
+        with attempt(_root_of(original)) as part:
             part.write_bytes(root())
+
+
+def _root_of(original: Path) -> Path:
+    return original.with_suffix(".roots.pem")
 
 
 def _roots(original: Path, folder: Path) -> tuple[Path, ...]:
     """That root, trusted in this project alone."""
-    kept = original.with_suffix(".roots.pem")
+    kept = _root_of(original)
     if not kept.exists():
         return ()
     copy_whole(kept, folder / ROOTS)

@@ -164,14 +164,20 @@ def make_sound(track: Track, *, folder: Path) -> SoundReport:
         before = _measured(run_command(sound_command(_metered(exact), "mix.wav", acodec="pcm_f32le"), work))
         mix = Source(Path("mix.wav"), SoundFacts("pcm_f32le", "", SAMPLE_RATE, 2, "stereo", track.samples))
         gain = 0.0 if loudness is None or before.silent else loudness.target - before.loudness
+        margin = LIMITER_MARGIN
         for attempt in range(PASSES):
-            levelled, limited = _levelled(mix, track.samples, gain, before, loudness)
+            levelled, limited = _levelled(mix, track.samples, gain, margin, before, loudness)
             after = _encoded(levelled, track, target, work)
             correction = 0.0 if loudness is None or before.silent else loudness.target - after.loudness
             pumping = limited and correction > 0 and gain + correction > PUMPING + loudness_gap(loudness, before)
-            if abs(correction) <= TOLERANCE or pumping or attempt == PASSES - 1:
+            over = 0.0 if loudness is None or before.silent else after.true_peak - loudness.true_peak
+            fine = abs(correction) <= TOLERANCE or pumping or margin > LIMITER_MARGIN
+            if (over <= 0 and fine) or attempt == PASSES - 1:
                 break
-            gain += correction
+            if over > 0:
+                margin += over  # AAC raised the peaks by more than was left to it; more gain would raise them again
+            else:
+                gain += correction
     waveform(target, folder / WAVES)
     return SoundReport(before, after, gain, limited)
 
@@ -189,14 +195,14 @@ def loudness_gap(loudness: Loudness | None, before: Measured) -> float:
 
 
 def _levelled(
-    mix: Stream, samples: int, gain: float, before: Measured, loudness: Loudness | None
+    mix: Stream, samples: int, gain: float, margin: float, before: Measured, loudness: Loudness | None
 ) -> tuple[Stream, bool]:
     if loudness is None or before.silent:
         return mix, False
     stream: Stream = filtered("volume", mix, volume=f"{gain:.3f}dB")
-    if before.true_peak + gain <= loudness.true_peak - LIMITER_MARGIN:
+    if before.true_peak + gain <= loudness.true_peak - margin:
         return stream, False
-    limit = 10 ** ((loudness.true_peak - LIMITER_MARGIN) / 20)
+    limit = 10 ** ((loudness.true_peak - margin) / 20)
     # At 192 kHz sample peaks are near true peaks; level=disabled, or it turns up what it turned down.
     stream = filtered("aresample", stream, sample_rate=192_000)
     stream = filtered("alimiter", stream, limit=f"{limit:.5f}", attack=5, release=80, level="disabled", latency=1)

@@ -29,7 +29,8 @@ def cues_from(words: Sequence[Word]) -> tuple[Cue, ...]:
         if (
             group is None
             or word.start - group[-1].end >= PAUSE
-            or len(" ".join(w.text for w in [*group, word])) > 2 * LINE_LENGTH - 8
+            or len(text := " ".join(w.text for w in [*group, word])) > 2 * LINE_LENGTH - 8
+            or wrapped(text).count("\n") > 1
             or group[-1].text.endswith((".", "!", "?"))
         ):
             groups.append([word])

@@ -63,7 +63,7 @@ def imported(file: Path) -> Iterator[str]:
             yield (node.module or "").partition(".")[0]
 
 
-STILL_TO_RENAME = {"ingest.py"}
+STILL_TO_RENAME = frozenset[str]()
 
 
 def functions(file: Path) -> set[str]:

@@ -9,8 +9,8 @@ from fractions import Fraction
 
 import pytest
 
-from stages.errors import InputError
 from stages import plugins
+from stages.errors import InputError
 from stages.voices import Speech, SpeechRequest, Voice
 
 LINE = "Now in three colours: rose, citrus and mint."

@@ -58,6 +58,7 @@ from stages.delivery import FILM, Cut, Shot, make_films
 from stages.ffmpeg import LOSSLESS as EXACT
 from stages.ffmpeg import run_command, sound_command
 from stages.media import mp4_layout, probe
+from stages.mixing import SOUND, Track, make_sound
 
 NO_EDIT_LISTS = Encoding(edit_lists=False)
 
@@ -427,6 +428,26 @@ def test_a_levelled_sound_reaches_its_loudness(
     found = measure(sound_of(rendered(clip, tmp_path / "out.mp4", encoding)))
     assert found.loudness == pytest.approx(target, abs=0.2)
     assert found.true_peak <= -1
+
+
+PEAKY = "0.05*sin(2*PI*300*t)+{peak}*sin(2*PI*2000*t)*lt(mod(t,0.5),{long})"
+
+
+@pytest.mark.parametrize(
+    ("peak", "long", "target"), [(0.4, 0.02, -14), (0.4, 0.05, -8), (0.9, 0.003, -14), (0.9, 0.003, -23)]
+)
+def test_peaks_stay_under_their_ceiling_and_what_is_missing_is_reported(
+    peak: float, long: float, target: float, tmp_path: Path
+) -> None:
+    sound = PEAKY.format(peak=peak, long=long)
+    file = film(tmp_path / "peaky.wav", "-f", "lavfi", "-i", f"aevalsrc='{sound}':s=48000:d=3")
+    report = make_sound(Track(sound_of(level(open_clip(file), loudness=target)), 144_000), folder=tmp_path)
+    found = measure(sound_of(tmp_path / SOUND))
+    assert found.loudness == pytest.approx(report.after.loudness, abs=0.1)
+    assert found.true_peak == pytest.approx(report.after.true_peak, abs=0.1)
+    assert found.true_peak <= -1
+    assert found.loudness == pytest.approx(target, abs=0.2) or (report.limited and found.loudness < target)
+    assert found.loudness > min(target, report.before.loudness) - 0.2
 
 
 def test_silence_is_left_alone(tmp_path: Path) -> None:

