@@ -226,6 +226,18 @@ def presets(name: Annotated[str | None, typer.Argument(help="A preset to show wh
 
 
 @app.command()
+def models(
+    check: Annotated[bool, typer.Option("--check", help="Name what was last checked over 180 days ago.")] = False,
+) -> None:
+    """List the models that can be bought from, or could: lengths, sizes, prices, and whether their key is there."""
+    from datetime import date
+
+    from pipeline.show import models_text, stale_text
+
+    print(stale_text(date.today()) if check else models_text(date.today()))
+
+
+@app.command()
 def stages(
     name: Annotated[str | None, typer.Argument(help="A stage to explain.")] = None,
     schema: Annotated[bool, typer.Option("--schema", help="The JSON Schema of recipes, for editors.")] = False,

@@ -370,9 +370,10 @@ class _Planning:
         arguments = {k: _file(v, k) if kinds[k] == "file" else _plain(v) for k, v in resolved.items()}
         price: Decimal | None = None
         offered: Mapping[str, object] = {}
+        said = ""
         if stage.offer:
             offer = stage.offer(**arguments, shop=self.world.shop, identities=_identities(resolved))
-            price, offered = offer.price, offer.fills
+            price, offered, said = offer.price, offer.fills, offer.said
         assert stage.promise is not None
         promised = stage.promise(**arguments, **offered)
         chain = _longer(Chain(), step, resolved)
@@ -387,7 +388,8 @@ class _Planning:
             Call(stage.function, {**arguments, **offered}, inputs), any(other.clip.promised for other in others),
         )  # fmt: skip
         if task.action != "cached":
-            task = self.add(replace(task, action="pay" if price else "make", price=price))
+            reason = f"{task.reason}; {said}" if said else task.reason
+            task = self.add(replace(task, action="pay" if price else "make", price=price, reason=reason))
         clip = self.world.notes[task.name].result if task.action == "cached" else promised
         return Made(clip, chain, chain, (*(n for other in others for n in other.steps), step.name), (*needs, task.name))
 
@@ -465,7 +467,7 @@ class _Planning:
             else "",
             "audio rate": str(track.bit_rate),
             "edit lists": str(track.edit_lists),
-            "length": "the clip's" if of.clip.promised else f"{track.samples} samples",
+            "pace": str(made.picture.rate) if of.clip.picture and made.picture.rate != of.clip.picture.rate else "",
             **self.tool("ffmpeg"),
             "sound version": SOUND_VERSION,
         }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from datetime import date, timedelta
 from decimal import ROUND_UP, Decimal
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import presets
 from pipeline.plan import Placement, Plan, Task
 from pipeline.recipe import Recipe
 from pipeline.run import Event, Result
@@ -28,13 +31,10 @@ VERBS = {"encode": "encoding", "copy": "copying the picture of", "make": "making
 
 def plan_text(plan: Plan) -> str:
     """One line a task: what would happen, to what, and why."""
-    rows = [
-        (("~" if task.promised else " ") + _priced(task), task.title, " > ".join(task.steps), task.reason)
-        for task in plan.tasks
-    ]
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
+    rows = [(("~" if task.promised else " ") + _priced(task), task.title, task.reason) for task in plan.tasks]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(2)]
     lines = [
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=False)) + "  " + row[3] for row in rows
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=False)) + "  " + row[2] for row in rows
     ]
     counts = {word: sum(task.action == word for task in plan.tasks) for word in ACTIONS}
     told = ", ".join(
@@ -77,6 +77,46 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "remarks": list(plan.remarks),
         "over_budget": plan.over,
     }
+
+
+# ---------------------------------------------------------------- models
+
+
+def models_text(today: date) -> str:
+    """One line a model: what it sells, for how much, and whether it can be had now."""
+    rows = [_model_row(presets.read("models", name), today) for name in presets.names("models")]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = (
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=False)) + "  " + row[4] for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _model_row(sheet: presets.Sheet, today: date) -> tuple[str, str, str, str, str]:
+    closed, key = sheet.get("retires_on"), sheet.facts.get("key_variable", "")
+    if closed and date.fromisoformat(str(closed)) <= today:
+        state = f"closed on {closed}"
+    elif key and key not in os.environ:
+        state = f"needs {key}"
+    else:
+        state = "simulated, nothing is paid" if sheet.facts.get("simulated") else "ready"
+    prices = sorted({Decimal(str(v.value)) for name, v in sheet.values.items() if name.startswith("price.")})
+    span = "price unknown" if not prices else "–".join(f"${p}" for p in dict.fromkeys((prices[0], prices[-1]))) + "/s"
+    lengths = ", ".join(map(str, sheet.get("seconds", []))) + " s"
+    return sheet.name, sheet.facts["provider"], lengths, span, state
+
+
+def stale_text(today: date, days: int = 180) -> str:
+    """The numbers of all presets that were last checked more than `days` days ago."""
+    kinds: tuple[presets.Kind, ...] = ("models", "delivery")
+    sheets = [presets.read(kind, name) for kind in kinds for name in presets.names(kind)]
+    stale = [
+        f"{sheet.place(key)} {key}: {value.checked}"
+        for sheet in sheets
+        for key, value in sheet.values.items()
+        if today - date.fromisoformat(value.checked) > timedelta(days=days)
+    ]
+    return "\n".join(stale) or f"every number was checked within {days} days"
 
 
 # ---------------------------------------------------------------- progress

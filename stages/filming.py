@@ -105,6 +105,15 @@ class Route:
     seconds: int
     price: Decimal
     bought: Purchase | None = None
+    passed_over: tuple[str, ...] = ()
+
+    def said(self, asked: Fraction) -> str:
+        """What a person wants to know of it before paying."""
+        longer = f", {printed_seconds(asked)} s are asked for" if self.seconds != asked else ""
+        over = "".join(f"; not {reason}" for reason in self.passed_over)
+        if self.bought:
+            return f"{self.seconds} s by {self.sheet.name} are bought already{over}"
+        return f"{self.sheet.name} films {self.seconds} s{longer}, {self.size}, ${self.price}{over}"
 
 
 MAPPING = "models.yaml"
@@ -154,7 +163,7 @@ def route(
             return known
     for asked, sheet in named:
         try:
-            return _offer(sheet, asked, frame, length, prompt, shop)
+            return replace(_offer(sheet, asked, frame, length, prompt, shop), passed_over=tuple(reasons))
         except InputError as error:
             reasons.append(str(error))
             parameters.append(error.parameter)
@@ -280,7 +289,8 @@ def offer_film(
     chosen = route(model, frame, seconds(length, Fraction(1)), prompt, shop, shop.bought.get(key, ()))
     formats = chosen.sheet.get("reference", ["image/png"])
     asks = {"size": str(chosen.size), "format": "png" if "image/png" in formats else "jpeg"}
-    return Offer(Decimal(0) if chosen.bought else chosen.price, {"shop": shop, "key": key}, asks)
+    price = Decimal(0) if chosen.bought else chosen.price
+    return Offer(price, {"shop": shop, "key": key}, asks, chosen.said(seconds(length, Fraction(1))))
 
 
 @job(promise_film, offer=offer_film)

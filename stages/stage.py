@@ -49,12 +49,14 @@ class Offer:
     """What a job that buys would do: for `price` US dollars, none if it was bought before.
 
     `fills` are the arguments that this settles. `asks` is what it wants of the
-    file that a step before it makes, by that step's parameters.
+    file that a step before it makes, by that step's parameters. `said` is the
+    choice in words.
     """
 
     price: Decimal
     fills: Mapping[str, object]
     asks: Mapping[str, str]
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,9 +63,6 @@ def imported(file: Path) -> Iterator[str]:
             yield (node.module or "").partition(".")[0]
 
 
-STILL_TO_RENAME = frozenset[str]()
-
-
 def functions(file: Path) -> set[str]:
     """The functions of a module."""
     body = ast.parse(file.read_text(encoding="utf-8")).body
@@ -88,7 +85,7 @@ def test_a_heavy_library_has_one_home(library: str) -> None:
 
 def test_no_module_is_called_like_a_function_it_holds() -> None:
     for file in (ROOT / "stages").glob("*.py"):
-        assert file.stem not in functions(file) or file.name in STILL_TO_RENAME, file
+        assert file.stem not in functions(file), file
 
 
 @pytest.mark.parametrize("room", FORBIDDEN)

@@ -1,0 +1,627 @@
+"""Recipes that buy, run by the real `pipeline` against a real server: what is paid, and above all what is not paid again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from workshop import ROOT, Workshop, environment, ffmpeg, frames_of
+
+import presets
+from pipeline.plan import Plan, plan
+from pipeline.read import read_recipe
+from pipeline.recipe import Recipe
+from pipeline.run import run
+from pipeline.store import Store
+
+RECIPE = """\
+inputs:
+  photo: photo.png
+  prompt: a rose
+  line: Hello there.
+steps:
+  - prepare: {image: $photo, fit: cover}
+  - generate: {prompt: $prompt, reference: $prepare, frame: 16:9, length: 3s, model: sim}
+  - trim: {length: 2s}
+  - speak: {text: $line, voice: heart}
+  - mix_audio: {clip: $trim, sound: $speak, at: 0.1s, duck: 10 dB}
+  - upscale: {size: 320x180}
+deliver:
+  - {preset: web, file: out/web.mp4}
+"""
+
+BRIEF = """\
+inputs: {prompt: a rose, length: 3s, photo: photo.png}
+steps:
+  - prepare: {image: $photo}
+  - generate: {prompt: $prompt, reference: $prepare, frame: 16:9, length: $length, model: sim}
+  - trim: {length: 0.5s}
+  - upscale: {size: 320x180}
+deliver: [{preset: web, file: out/web.mp4}]
+"""
+"""Without a voice."""
+
+
+# ---------------------------------------------------------------- a server, a project, a purse
+
+
+@dataclass(slots=True)
+class Server:
+    """A simulator in a process of its own, that hands out plain films."""
+
+    folder: Path
+    options: tuple[str, ...] = ("--latency", "0", "--settle", "0.3")
+    url: str = ""
+    process: subprocess.Popen[str] | None = None
+
+    def open(self) -> None:
+        """Start it; again on the same port and state, if it ran before."""
+        port = self.url.rpartition(":")[2].removesuffix("/v1") or "0"
+        state = ("--state", str(self.folder), "--port", port, "--no-film", *self.options)
+        command = [sys.executable, "-m", "stages.simulators.openai", *state]
+        self.process = subprocess.Popen(
+            command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout
+        self.url = self.process.stdout.readline().strip()
+        assert self.url
+
+    def kill(self) -> None:
+        """End it, rudely."""
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+            assert self.process.stdout
+            self.process.stdout.close()
+            self.process = None
+
+    def sales(self) -> int:
+        """How often it was paid."""
+        log = self.folder / "sales.jsonl"
+        return len(log.read_text().splitlines()) if log.exists() else 0
+
+    def wait_for_a_sale(self, before: int) -> None:
+        """Until it was paid once more than `before`."""
+        end = time.monotonic() + 20
+        while self.sales() == before:
+            assert time.monotonic() < end, "nothing was sold"
+            time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def server(folder: Path, *options: str) -> Iterator[Server]:
+    """A server of one's own, to maltreat."""
+    one = Server(folder, options) if options else Server(folder)
+    one.open()
+    try:
+        yield one
+    finally:
+        one.kill()
+
+
+@dataclass(frozen=True, slots=True)
+class Shoot:
+    """A project in `folder/project`, its AFTERFRAME_HOME beside it, and the server that films for it."""
+
+    folder: Path
+    server: Server
+
+    @property
+    def workshop(self) -> Workshop:
+        return Workshop(self.folder / "project")
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {"AFTERFRAME_HOME": str(self.home), "AFTERFRAME_SIM_URL": self.server.url}
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """`pipeline run film.yaml`, not waited for, in a group of its own."""
+        return subprocess.Popen(
+            self.workshop.command("run", "film.yaml", "--json", *arguments),
+            cwd=self.workshop.folder,
+            env=environment(self.env),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def run(self, *arguments: str, recipe: str = "film.yaml", **env: str) -> dict[str, Any]:
+        """`pipeline run`, which must end well; what it tells scripts."""
+        done = self.workshop.cli("run", recipe, "--json", *arguments, env={**self.env, **env})
+        assert done.returncode == 0, done.stderr
+        told: dict[str, Any] = json.loads(done.stdout)
+        return told
+
+    def refused(self, code: int, *arguments: str, **env: str) -> str:
+        """`pipeline run`, which must end with this exit code and a word about why."""
+        done = self.workshop.cli("run", "film.yaml", *arguments, env={**self.env, **env})
+        assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
+        assert done.stderr.strip()
+        return done.stderr
+
+    def planned(self, *arguments: str, recipe: str = "film.yaml") -> dict[str, dict[str, Any]]:
+        """The tasks of `pipeline plan --json`, by the last of their steps and what would be done."""
+        done = self.workshop.cli("plan", recipe, "--json", *arguments, env=self.env)
+        assert done.returncode == 0, done.stderr
+        return {task["name"].partition("-")[0]: task for task in json.loads(done.stdout)["tasks"]}
+
+    @contextlib.contextmanager
+    def sells(self, wanted: int) -> Iterator[None]:
+        """In this block exactly so many films are sold."""
+        before = self.server.sales()
+        yield
+        assert self.server.sales() - before == wanted
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that films at once."""
+    with server(tmp_path_factory.mktemp("server")) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a photo."""
+    folder = tmp_path_factory.mktemp("photos")
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=1280x720", "-frames:v", "1", folder / "photo.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(quick: Server, media: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Shoot, dict[str, Any]]:
+    """RECIPE, run once. Not to be changed."""
+    shoot = Shoot(tmp_path_factory.mktemp("made"), quick)
+    shutil.copy(media / "photo.png", shoot.workshop.folder)
+    shoot.workshop.write(RECIPE)
+    with shoot.sells(1):
+        told = shoot.run()
+    return shoot, told
+
+
+@pytest.fixture
+def finished(made: tuple[Shoot, dict[str, Any]], tmp_path: Path) -> Shoot:
+    """A copy of it, home and all."""
+    shutil.copytree(made[0].folder, tmp_path / "copy")
+    return Shoot(tmp_path / "copy", made[0].server)
+
+
+@pytest.fixture
+def fresh(quick: Server, media: Path, tmp_path: Path) -> Shoot:
+    """BRIEF, not run yet, with nothing bought."""
+    return project(tmp_path, quick, media)
+
+
+def project(folder: Path, one: Server, media: Path) -> Shoot:
+    """BRIEF, not run yet."""
+    shoot = Shoot(folder / "own", one)
+    shutil.copy(media / "photo.png", shoot.workshop.folder)
+    shoot.workshop.write(BRIEF)
+    return shoot
+
+
+# ---------------------------------------------------------------- bought once
+
+
+def test_a_run_says_what_it_bought(made: tuple[Shoot, dict[str, Any]]) -> None:
+    shoot, told = made
+    (file,) = told["files"]
+    assert {key: told[key] for key in ("bought", "spent", "encoded", "copied", "cached")} == {
+        "bought": 1, "spent": "0.40", "encoded": 1, "copied": 0, "cached": 0,
+    }  # fmt: skip
+    assert {key: file[key] for key in ("path", "size", "frames", "rate", "provenance")} == {
+        "path": "out/web.mp4", "size": "320x180", "frames": 48, "rate": "24/1", "provenance": "proved",
+    }  # fmt: skip
+    assert frames_of(shoot.workshop.folder / "out" / "web.mp4") == 48
+    assert shoot.workshop.leftovers() == []
+
+
+def test_a_second_run_makes_nothing(finished: Shoot) -> None:
+    with finished.sells(0):
+        told = finished.run()
+    assert {key: told[key] for key in ("bought", "spent", "encoded", "copied")} == {
+        "bought": 0, "spent": "0.00", "encoded": 0, "copied": 0,
+    }  # fmt: skip
+
+
+def test_another_line_is_spoken_and_encoded_and_nothing_is_bought(finished: Shoot) -> None:
+    with finished.sells(0):
+        told = finished.run("--set", "line=Good bye.")
+    assert (told["bought"], told["spent"], told["encoded"]) == (0, "0.00", 1)
+
+
+def test_a_plan_says_pay_and_how_much(finished: Shoot) -> None:
+    bought = finished.planned("--set", "prompt=two roses")["generate"]
+    assert (bought["action"], bought["price"]) == ("pay", "0.40")
+    assert finished.planned()["generate"]["action"] == "cached"
+    assert finished.planned("--set", "photo=photo.png")["generate"]["action"] == "cached"
+    said = finished.workshop.cli("plan", "film.yaml", "--set", "prompt=two roses", env=finished.env).stdout
+    assert "pay $0.40" in said
+    assert said.splitlines()[-1].endswith("; $0.40 to pay (SIMULATED: nothing is paid)")
+
+
+def test_versions_and_prices_buy_nothing(finished: Shoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every stage a version later, every tool another, every price ten times as high."""
+    monkeypatch.setenv("AFTERFRAME_HOME", str(finished.home))
+    monkeypatch.setenv("AFTERFRAME_SIM_URL", finished.server.url)
+    plain = presets.read
+
+    def dearer(kind: presets.Kind, name: str) -> presets.Sheet:
+        sheet = plain(kind, name)
+        news = {key: replace(each, value="9.99") for key, each in sheet.values.items() if key.startswith("price.")}
+        return replace(sheet, values=MappingProxyType({**sheet.values, **news}))
+
+    monkeypatch.setattr(presets, "read", dearer)
+    store, recipe = finished.workshop.store, newer(read_recipe(finished.workshop.folder / "film.yaml"))
+    world = store.world(recipe)
+    later = plan(recipe, replace(world, tools={"ffmpeg": "n99", "c2pa": "c2pa-python 99"}))
+    for planned in (plan(recipe, world), later):
+        assert price(planned) == 0
+        assert [task.action for task in planned.tasks if task.slot == "generate"] == ["make"]
+    with finished.sells(0):
+        result = run(recipe, store)
+    assert result.bought == []
+    assert [task.slot for task in result.made if task.slot in ("prepare", "generate", "speak")]
+    assert result.count("encode") == 1
+    assert price(plan(newer(read_recipe(finished.workshop.write(RECIPE, "other.yaml"))), world)) == 0
+
+
+def newer(recipe: Recipe) -> Recipe:
+    """The recipe, read by an Afterframe in which every stage has changed."""
+    steps = (replace(step, stage=replace(step.stage, version=step.stage.version + 1)) for step in recipe.steps)
+    return replace(recipe, steps=tuple(steps))
+
+
+def price(planned: Plan) -> Decimal:
+    return sum((task.price or Decimal(0) for task in planned.tasks), Decimal(0))
+
+
+REORDERED = """\
+  - generate: {model: [sim], length: 3s, frame: 16:9, reference: $prepare, prompt: $prompt}
+"""
+
+REWRITTEN: Mapping[str, Callable[[str], str]] = {
+    "a step renamed": lambda text: (
+        text.replace("  - generate:", "  - name: shot\n    generate:")
+        .replace("  - prepare:", "  - name: picture\n    prepare:")
+        .replace("$prepare", "$picture")
+    ),
+    "keys reordered": lambda text: text.replace(text[text.index("  - generate") : text.index("  - trim")], REORDERED),
+    "a photo moved": lambda text: text.replace("photo.png", "photos/renamed.png"),
+    "a longer length that the film has": lambda text: text.replace("length: 3s", "length: 4s"),
+    "no length to spare": lambda text: text.replace("length: 3s", "length: 2s"),
+    "another delivery": lambda text: text + "  - {preset: youtube, file: out/youtube.mp4}\n",
+    "no speech": lambda text: text.replace("sound: $speak", "sound: voice.wav"),
+}
+
+
+def test_rewriting_the_recipe_buys_nothing(finished: Shoot) -> None:
+    folder = finished.workshop.folder
+    (folder / "photos").mkdir()
+    shutil.copy(folder / "photo.png", folder / "photos" / "renamed.png")
+    ffmpeg("-f", "lavfi", "-i", "sine=880:r=24000:d=0.6", folder / "voice.wav")
+    for name, rewrite in REWRITTEN.items():
+        text = rewrite(RECIPE)
+        assert text != RECIPE, name
+        finished.workshop.write(text, "again.yaml")
+        assert finished.planned(recipe="again.yaml")["generate"]["price"] in (None, "0"), name
+    with finished.sells(0):
+        assert finished.run(recipe="again.yaml")["bought"] == 0
+        finished.workshop.write(REWRITTEN["a step renamed"](RECIPE))
+        assert finished.run()["encoded"] == 0
+
+
+def test_another_request_is_paid(finished: Shoot) -> None:
+    for before, after in (("16:9", "9:16"), ("length: 3s", "length: 5s"), ("fit: cover", "fit: blur")):
+        finished.workshop.write(RECIPE.replace(before, after), "again.yaml")
+        assert finished.planned(recipe="again.yaml")["generate"]["action"] == "pay", after
+
+
+def test_without_its_cache_the_film_comes_from_home(finished: Shoot) -> None:
+    shutil.rmtree(finished.workshop.folder / ".pipeline")
+    with finished.sells(0):
+        told = finished.run()
+    assert (told["bought"], told["spent"], told["encoded"]) == (0, "0.00", 1)
+
+
+def test_a_project_may_be_moved(finished: Shoot, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    moved = Shoot(tmp_path / "elsewhere" / "new", finished.server)
+    finished.folder.rename(moved.folder)
+    with moved.sells(0):
+        told = moved.run()
+    assert (told["bought"], told["encoded"]) == (0, 0)
+    shutil.rmtree(moved.workshop.folder / ".pipeline" / "tasks")
+    with moved.sells(0):
+        assert moved.run("--until", "generate")["bought"] == 0
+
+
+# ---------------------------------------------------------------- once more
+
+
+def test_a_retake_buys_one_and_is_kept(finished: Shoot) -> None:
+    with finished.sells(1):
+        told = finished.run("--retake", "generate")
+        assert (told["bought"], told["spent"], told["encoded"]) == (1, "0.40", 1)
+        again = finished.run()
+        assert (again["bought"], again["encoded"]) == (0, 0)
+    with finished.sells(1):
+        assert finished.run("--retake", "generate")["bought"] == 1
+    shutil.rmtree(finished.workshop.folder / ".pipeline")
+    with finished.sells(0):
+        assert finished.run("--until", "generate")["bought"] == 0
+
+
+def test_a_retake_that_was_killed_is_the_one_that_is_asked_for_again(finished: Shoot) -> None:
+    before = finished.server.sales()
+    with finished.sells(1):
+        process = finished.start("--retake", "generate")
+        finished.server.wait_for_a_sale(before)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert finished.run("--retake", "generate")["encoded"] == 1
+
+
+def test_a_retake_before_the_first_take_is_the_first(fresh: Shoot) -> None:
+    """Else deleting the cache would buy the first take, which nobody has asked for."""
+    with fresh.sells(1):
+        assert fresh.run("--retake", "generate", "--until", "generate")["bought"] == 1
+        shutil.rmtree(fresh.workshop.folder / ".pipeline")
+        assert fresh.run("--until", "generate")["bought"] == 0
+
+
+def test_only_what_buys_can_be_retaken(finished: Shoot) -> None:
+    assert "--retake speak: is no step that buys" in finished.refused(2, "--retake", "speak")
+    assert "did you mean generate?" in finished.refused(2, "--retake", "generat")
+
+
+def test_until_a_step_delivers_nothing(fresh: Shoot) -> None:
+    with fresh.sells(1):
+        told = fresh.run("--until", "generate")
+    assert (told["bought"], told["encoded"], told["files"]) == (1, 0, [])
+    assert not (fresh.workshop.folder / "out").exists()
+    with fresh.sells(0):
+        assert fresh.run()["encoded"] == 1
+    assert "did you mean trim?" in fresh.refused(2, "--until", "trin")
+
+
+def test_two_runs_at_once_buy_once(fresh: Shoot, quick: Server, media: Path, tmp_path: Path) -> None:
+    """Two in one project, and a third in another that shares the ledger."""
+    third = project(tmp_path / "third", quick, media)
+    (tmp_path / "own" / "home").mkdir()
+    (tmp_path / "third" / "own" / "home").symlink_to(fresh.home)
+    with fresh.sells(1):
+        runs = [fresh.start(), fresh.start(), third.start()]
+        assert [process.wait(60) for process in runs] == [0, 0, 0]
+    for shoot in (fresh, third):
+        assert frames_of(shoot.workshop.folder / "out" / "web.mp4") == 12
+        assert shoot.workshop.leftovers() == []
+
+
+# ---------------------------------------------------------------- when the world says no
+
+
+def test_policy_is_told_as_policy(fresh: Shoot) -> None:
+    with fresh.sells(0):
+        for _ in range(2):  # the second is not even sent
+            said = fresh.refused(1, "--set", "prompt=a crowd [moderated]")
+            assert "content policy" in said
+            assert "change the prompt" in said
+    with fresh.sells(1):
+        for _ in range(2):
+            said = fresh.refused(1, "--set", "prompt=a crowd [moderated later]")
+            assert "content policy" in said
+            assert "change the prompt" in said
+    with fresh.sells(1):
+        assert fresh.run()["bought"] == 1
+
+
+def test_a_job_that_failed_is_told_and_tried_again_when_asked(fresh: Shoot) -> None:
+    with fresh.sells(1):
+        said = fresh.refused(1, "--set", "prompt=a rose [fails]")
+    assert "sim could not film it" in said
+    assert "not your prompt's fault, try again" in said
+    with fresh.sells(1):
+        fresh.refused(1, "--set", "prompt=a rose [fails]")
+
+
+def test_a_film_that_comes_short_is_kept(fresh: Shoot) -> None:
+    with fresh.sells(1):
+        said = fresh.refused(1, "--set", "prompt=a rose [short]", "--set", "length=4s")
+        assert "was paid for 4 s and sent 3 s, less than the 4 s that are needed; it is kept in" in said
+        fresh.refused(1, "--set", "prompt=a rose [short]", "--set", "length=4s")
+        told = fresh.run("--set", "prompt=a rose [short]", "--set", "length=3s")
+    assert (told["bought"], told["encoded"]) == (0, 1)
+
+
+def test_a_server_that_goes_and_comes_back(tmp_path: Path, media: Path) -> None:
+    with server(tmp_path / "server", "--latency", "2", "--settle", "0") as one:
+        shoot = project(tmp_path, one, media)
+        process = shoot.start()
+        one.wait_for_a_sale(0)
+        one.kill()
+        assert process.wait(30) == 1
+        assert "cannot reach sim" in shoot.refused(1)
+        one.open()
+        assert shoot.run()["encoded"] == 1
+        assert one.sales() == 1
+
+
+def test_no_network(fresh: Shoot) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}/v1"
+        said = fresh.refused(1, AFTERFRAME_SIM_URL=url)
+    assert "cannot reach sim" in said
+    with fresh.sells(1):
+        assert fresh.run()["bought"] == 1
+    assert "should be a URL such as https://host/v1" in fresh.refused(2, "--set", "prompt=x", AFTERFRAME_SIM_URL="sim")
+
+
+class Doorman(BaseHTTPRequestHandler):
+    """Knows nobody."""
+
+    def do_POST(self) -> None:
+        body = json.dumps({"error": {"message": "Incorrect API key provided", "code": "invalid_api_key"}}).encode()
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(401)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_a_wrong_key(fresh: Shoot) -> None:
+    with HTTPServer(("127.0.0.1", 0), Doorman) as desk:
+        threading.Thread(target=desk.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        said = fresh.refused(1, AFTERFRAME_SIM_URL=f"http://127.0.0.1:{desk.server_address[1]}/v1")
+        desk.shutdown()
+    assert "does not accept the key" in said
+    assert "Incorrect API key provided" in said
+    with fresh.sells(1):  # a refusal was no sale: with the right key it is bought
+        assert fresh.run()["bought"] == 1
+
+
+@pytest.fixture
+def small_home(fresh: Shoot) -> Iterator[Path]:
+    """An AFTERFRAME_HOME on a disk of one megabyte."""
+    fresh.home.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(fresh.home)]
+    if os.geteuid() != 0 or not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root may mount a small disk (mount, of Debian's package mount)")
+    yield fresh.home
+    subprocess.run(["umount", "-l", str(fresh.home)], check=True)
+
+
+def test_a_disk_that_fills_up_while_it_is_fetched(fresh: Shoot, small_home: Path) -> None:
+    fresh.planned()  # makes the ledger
+    free = os.statvfs(small_home).f_bavail * os.statvfs(small_home).f_frsize
+    ballast = small_home / "ballast"
+    ballast.write_bytes(bytes(free - 140_000))  # the ledger has room; 12 s of film have not
+    with fresh.sells(1):
+        said = fresh.refused(1, "--set", "length=12s")
+        assert "the disk is full" in said
+        assert str(small_home) in said
+        assert not list(small_home.rglob("*.part"))
+        ballast.unlink()
+        told = fresh.run("--set", "length=12s")
+    assert (told["bought"], told["encoded"]) == (0, 1)
+
+
+# ---------------------------------------------------------------- the author's mistakes
+
+
+def bomb() -> bytes:
+    """A PNG of 3000 megapixels in a few bytes."""
+    header = struct.pack(">IIBBBBB", 60_000, 50_000, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b""))
+    packed = (
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+def test_pictures_that_are_none(fresh: Shoot) -> None:
+    folder = fresh.workshop.folder
+    (folder / "page.png").write_text("<html>404 Not Found</html>")
+    (folder / "cut.png").write_bytes((folder / "photo.png").read_bytes()[:4000])
+    (folder / "bomb.png").write_bytes(bomb())
+    with fresh.sells(0):
+        for name, words in (
+            ("page.png", "is not an image that can be read"),
+            ("cut.png", "truncated or broken"),
+            ("bomb.png", "3000 megapixels: more than the limit of 200 megapixels"),
+            ("gone.png", "there is no such file"),
+        ):
+            said = fresh.refused(2, "--set", f"photo={name}")
+            assert f"{name}: " in said
+            assert words in said
+
+
+def test_a_picture_of_another_size_is_refused_before_it_is_paid(fresh: Shoot) -> None:
+    """A photo that nobody prepared."""
+    ffmpeg("-i", fresh.workshop.folder / "photo.png", "-vf", "scale=640:360", fresh.workshop.folder / "small.png")
+    fresh.workshop.write(BRIEF.replace("reference: $prepare", "reference: small.png"))
+    with fresh.sells(0):
+        fresh.refused(1)
+
+
+def test_a_closed_model_and_the_line_that_maps_it(fresh: Shoot) -> None:
+    fresh.workshop.write(BRIEF.replace("model: sim", "model: sora-2"))
+    with fresh.sells(0):
+        said = fresh.refused(2)
+        assert said.startswith("film.yaml:4: generate.model: ")
+        assert "sora-2 closed on 2026-09-24 (sora-2.yaml:" in said
+        assert "`sora-2: MODEL`, with one of " in said
+    with fresh.sells(1):
+        assert fresh.run("--sim", "--until", "generate")["bought"] == 1
+    (fresh.workshop.folder / "models.yaml").write_text("sora-2: sim\n")
+    with fresh.sells(0):
+        assert fresh.run()["bought"] == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("length: $length", "length: 13s", "film.yaml:4: generate.length: sim sells at most 12 s"),
+        ("frame: 16:9", "frame: 1:1", "film.yaml:4: generate.frame: sim sells 720x1280, 1280x720"),
+        ("model: sim", "model: sin", "film.yaml:4: generate.model: there is no model 'sin' (did you mean sim?)"),
+        ("model: sim", "take: two, model: sim", "film.yaml:4: generate.take: should be a whole number, not 'two'"),
+        (", model: sim", "", "film.yaml:4: generate.model: is missing"),
+        ("frame: 16:9, ", "", "film.yaml:4: generate.frame: is missing (such as 9:16"),
+        ("length: 0.5s", "length: 5s", "film.yaml:5: trim"),
+    ],
+)
+def test_mistakes_are_told_with_their_lines(fresh: Shoot, before: str, after: str, words: str) -> None:
+    assert before in BRIEF
+    fresh.workshop.write(BRIEF.replace(before, after))
+    with fresh.sells(0):
+        assert words in fresh.refused(2)
+
+
+def test_checking_with_sim_is_checking_what_sim_would_film(fresh: Shoot) -> None:
+    fresh.workshop.write(BRIEF.replace("model: sim", "model: sora-2"))
+    assert fresh.workshop.cli("check", "film.yaml", env=fresh.env).returncode == 2
+    assert fresh.workshop.cli("check", "film.yaml", "--sim", env=fresh.env).returncode == 0
+
+
+def test_what_is_counted_is_all_that_was_done(fresh: Shoot) -> None:
+    done = fresh.workshop.cli("run", "film.yaml", env=fresh.env)
+    assert "1 bought, 1 encoded, 4 smaller tasks; $0.40 spent (SIMULATED: nothing is paid)" in done.stdout, done.stdout
+
+
+def test_recipes_of_one_name_have_takes_of_their_own(fresh: Shoot) -> None:
+    other = fresh.workshop.folder / "other"
+    other.mkdir()
+    shutil.copy(fresh.workshop.folder / "photo.png", other)
+    shutil.copy(fresh.workshop.folder / "film.yaml", other)
+    store = Store(fresh.workshop.folder / ".pipeline")
+    with fresh.sells(2):
+        fresh.run("--until", "generate")
+        fresh.run("--retake", "generate", "--until", "generate")
+    assert store.takes(read_recipe(fresh.workshop.folder / "film.yaml")) == {"generate": 2}
+    assert store.takes(read_recipe(other / "film.yaml")) == {}
