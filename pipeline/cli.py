@@ -127,7 +127,7 @@ def check(recipe: RecipeFile, set_: Settings = None, sim: Sim = False) -> None:
     """Say every mistake in a recipe; nothing is made."""
     from pipeline.plan import plan as plan_recipe
 
-    read, store = _read(recipe, set_)
+    read, store = _read(recipe, set_, sim)
     planned = plan_recipe(read, store.world(read))
     print(f"{recipe}: fine; {len(read.steps)} steps, {len(read.deliveries)} deliveries, {len(planned.tasks)} tasks")
 
@@ -255,7 +255,10 @@ def stages(
         stage = stage_of(plugins.find("pipeline.stages", name))
         print(f"{stage.name} ({stage.kind})\n\n{stage.help}\n")
         for p in stage.parameters:
-            print(f"  {p.name + ':':<11} {p.example}" + ("" if p.required else f"  (default: {p.default})"))
+            print(
+                f"  {p.name + ':':<11} {p.example}"
+                + ("" if p.required or p.default in (None, "") else f"  (default: {p.default})")
+            )
         return
     for each in plugins.names("pipeline.stages"):
         stage = stage_of(plugins.find("pipeline.stages", each))

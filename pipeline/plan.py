@@ -467,10 +467,11 @@ class _Planning:
             else "",
             "audio rate": str(track.bit_rate),
             "edit lists": str(track.edit_lists),
-            "pace": str(made.picture.rate) if of.clip.picture and made.picture.rate != of.clip.picture.rate else "",
             **self.tool("ffmpeg"),
             "sound version": SOUND_VERSION,
         }
+        if of.clip.picture and made.picture.rate != of.clip.picture.rate:
+            parts["pace"] = str(made.picture.rate)
         digest = _digest(of.sound.identity, of.sound.version, parts)
         slot = f"{self.relative(wanted.file)}:sound for {wanted.preset}"
         words = {**of.sound.parts, **parts}

@@ -29,6 +29,17 @@ STATES = {
 }
 
 
+WORDS = {
+    "addedText": "captioned",
+    "placed": "sound laid in",
+    "dubbed": "spoken anew",
+    "resized.proportional": "resized",
+    "transcoded": "encoded",
+    "repackaged": "packed anew",
+}
+"""C2PA's actions, for people who have never heard of them."""
+
+
 def write_report(recipe: Recipe, store: Store, result: Result) -> Path:
     """Write the page beside the first delivery, as `finish.report.html`, and return where."""
     import jinja2  # noqa: PLC0415 -- heavy
@@ -92,7 +103,9 @@ def _measured(made: Delivered, note: Note) -> Iterator[dict[str, str]]:
     ]  # fmt: skip
     if made.loudness:
         rows.append(("loudness", f"{made.loudness.loudness:g} LUFS", f"{sheet['loudness']} LUFS", "loudness"))
-        rows.append(("true peak", f"{made.loudness.true_peak:g} dBTP", f"{sheet['true_peak']} dBTP", "true_peak"))
+        rows.append(
+            ("true peak", f"{made.loudness.true_peak:g} dBTP", f"at most {sheet['true_peak']} dBTP", "true_peak")
+        )
     for what, found, wanted, key in rows:
         yield {
             "what": what,
@@ -129,7 +142,8 @@ def _tree(node: Credentials) -> dict[str, Any]:
 def _says(action: tuple[str, str, str]) -> str:
     """`trimmed by FFmpeg`, `created by Sora (AI)`."""
     name, agent, source_type = action
-    name = name.removeprefix("c2pa.").replace(".", " ")
+    name = name.removeprefix("c2pa.")
+    name = WORDS.get(name, name.replace(".", " "))
     made = " (AI)" if source_type.endswith("trainedAlgorithmicMedia") else ""
     return f"{name} by {agent}{made}" if agent else f"{name}{made}"
 

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from pipeline.plan import Call, FileOf, Film, Placement, Plan, ResultOf, Task, World, plan
 from pipeline.recipe import Recipe
-from pipeline.store import Notes, Store
+from pipeline.store import Elsewhere, Notes, Store
 from stages.clip import Clip
 from stages.delivery import FILM, Delivered, Filmed, Shot, make_films
 from stages.errors import BudgetExceeded, FfmpegError, Later, WriteError
@@ -36,7 +36,7 @@ SHARED = 4
 class Event:
     """Something a person may want to see: `fraction` is of these tasks, 0 to 1."""
 
-    kind: Literal["planned", "started", "progress", "done", "failed", "placed"]
+    kind: Literal["planned", "waiting", "started", "progress", "done", "failed", "placed"]
     tasks: tuple[Task, ...] = ()
     fraction: float = 0.0
     file: Path | None = None
@@ -158,6 +158,9 @@ class _Work:
         while True:
             self.place()
             missing = self.missing()
+            if any(task.promised and all(map(self.done, task.needs)) for task in missing):
+                self.result.final = plan(self.recipe, self.result.world)  # another run made what it rests on
+                missing = self.missing()
             for group in groups(missing, self.done, self.busy()):
                 self.start(pool, group)
             if not self.running and not self.later:
@@ -205,6 +208,8 @@ class _Work:
             self.result.warnings += future.result()
         except Later as later:
             self.later[tasks[0].name] = time.monotonic() + later.seconds
+            if isinstance(later, Elsewhere):
+                self.watch(Event("waiting", tasks))
             return
         except Damaged as damaged:
             self.discard(damaged.task)
@@ -326,7 +331,7 @@ def _filmed(tasks: Sequence[Task], store: Store, world: World, watch: Watch) -> 
     with ExitStack() as stack:
         todo = [(task, stack.enter_context(store.making(task))) for task in tasks if not _made_meanwhile(task, world)]
         shots = [
-            Shot(task.work.cut, _settled(task.work.sound, world), making.folder)
+            Shot(task.work.cut, _settled(task.work.sound, world), making.folder, sheet=True)
             for task, making in todo
             if isinstance(task.work, Film)
         ]

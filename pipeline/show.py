@@ -129,6 +129,7 @@ class Progress:
         self.bars: Bars | None = None
         self.rows: dict[str, TaskID] = {}
         self.quarters: dict[str, int] = {}
+        self.waited = False
 
     def __enter__(self) -> Progress:
         if sys.stderr.isatty():
@@ -154,7 +155,11 @@ class Progress:
 
     def watch(self, event: Event) -> None:
         """Show one event."""
-        if event.kind == "failed":
+        if event.kind == "waiting":
+            if not self.waited:
+                print(f"another run is making {event.tasks[0].title}; waiting for it", file=sys.stderr, flush=True)
+            self.waited = True
+        elif event.kind == "failed":
             print(f"{_named(event.tasks)}: failed; what does not need it goes on", file=sys.stderr, flush=True)
         elif self.bars:
             self._draw(self.bars, event)
@@ -197,12 +202,12 @@ def summary(recipe: Recipe, result: Result, report: Path) -> str:
         if made.verdict.verdict != "proved":
             lines.append(f"    {made.verdict.sentence}")
     encoded, copied, cached = (result.count(action) for action in ("encode", "copy", "cached"))
-    made_else = result.count("make") - len(result.bought)
+    made_else = result.count("make")
     told = [
         f"{len(result.bought)} bought" if result.bought else "",
         f"{encoded} encoded" if encoded else "",
         f"{copied} with the picture copied" if copied else "",
-        f"{made_else} smaller tasks" if made_else else "",
+        f"{made_else} smaller {'task' if made_else == 1 else 'tasks'}" if made_else else "",
         "everything cached" if not result.made else f"{cached} cached" if cached else "",
         f"{len(result.placed)} put in place" if result.placed and not result.made else "",
     ]

@@ -48,6 +48,10 @@ ELSEWHERE = 0.5
 """Seconds until a task that another run is making is looked for again."""
 
 
+class Elsewhere(Later):
+    """Another run is making this task."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     """A job's clip as it is noted: the file it made or bought, what is in it, and how it came about."""
@@ -180,7 +184,7 @@ class Store:
 
     def takes(self, recipe: Recipe) -> dict[str, int]:
         """The takes that `--retake` asked for, by step."""
-        return dict(self._kept("takes.json").get(recipe.file.name, {}))
+        return dict(self._kept("takes.json").get(self._known_as(recipe), {}))
 
     def retake(self, recipe: Recipe, step: str) -> None:
         """Ask for one more take of a step from now on, unless the one asked for last is yet to be made."""
@@ -188,13 +192,17 @@ class Store:
         if step not in bought:
             raise InputError(f"--retake {step}: is no step that buys{nearest(step, bought)}")
         kept = self._kept("takes.json")
-        mine = kept.setdefault(recipe.file.name, {})
+        mine = kept.setdefault(self._known_as(recipe), {})
         task = next(task for task in plan(recipe, self.world(recipe)).tasks if task.slot == step)
-        if step not in mine or task.action == "cached":
+        if task.action == "cached" or (step not in mine and not task.price):  # bought, if not here
             written = next((each.arguments.get("take") for each in recipe.steps if each.name == step), None)
             first = written.value if isinstance(written, Given) and isinstance(written.value, int) else 1
             mine[step] = max(mine.get(step, 0), first) + 1
             self._keep("takes.json", kept)
+
+    def _known_as(self, recipe: Recipe) -> str:
+        """The recipe's place in the project, so that both may be moved together."""
+        return os.path.relpath(recipe.file, recipe.project)
 
     # ------------------------------------------------------------ making
 
@@ -211,7 +219,7 @@ class Store:
     def making(self, task: Task) -> Iterator[Making]:
         """A fresh folder to make `task` in; it becomes the task's folder if `Making.done` was called.
 
-        Raises Later while another run makes the same task.
+        Raises Elsewhere while another run makes the same task.
         """
         with self._alone(task), fresh_folder(self.folder / "tmp") as folder:
             making = Making(task, folder, self.places(folder), time.monotonic())
@@ -230,7 +238,10 @@ class Store:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(handle)
-            raise Later(ELSEWHERE) from None
+            raise Elsewhere(ELSEWHERE) from None
+        if not lock.exists() or lock.stat().st_ino != os.fstat(handle).st_ino:  # its last holder took it away
+            os.close(handle)
+            raise Elsewhere(0.0)
         try:
             yield
         finally:

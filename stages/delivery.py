@@ -19,6 +19,7 @@ from stages.clip import (
     Clip,
     History,
     Picture,
+    PictureFacts,
     Size,
     Source,
     origins,
@@ -220,11 +221,13 @@ class Filmed:
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One film of a shared encode: what to make, the sound to lay in, and the folder that gets `film.mp4`."""
+    """One film of a shared encode: what to make, the sound to lay in, and the folder that gets `film.mp4`,
+    with a contact sheet if `sheet`."""
 
     cut: Cut
     sound: Path | None
     folder: Path
+    sheet: bool = False
 
 
 def make_films(shots: Sequence[Shot], on_progress: Progress | None = None) -> tuple[Filmed, ...]:
@@ -233,15 +236,21 @@ def make_films(shots: Sequence[Shot], on_progress: Progress | None = None) -> tu
     Each film is checked to be exactly what was described. Raises FfmpegError.
     """
     outputs = [
-        Output(shot.cut.picture, shot.cut.encoding, shot.sound and shot.sound.absolute(), f"film{number}.mp4")
+        Output(
+            shot.cut.picture, shot.cut.encoding, shot.sound and shot.sound.absolute(),
+            f"film{number}.mp4", f"sheet{number}.jpg" if shot.sheet else "",
+        )
         for number, shot in enumerate(shots)
-    ]
+    ]  # fmt: skip
     with fresh_folder(shots[0].folder) as work:
         said = run_command(command(outputs), work, on_progress)
         for output, shot in zip(outputs, shots, strict=True):
-            check(work / output.name, shot.cut, damage(said))
+            facts = check(work / output.name, shot.cut, damage(said))
             (work / output.name).replace(shot.folder / FILM)
-            contact_sheet(shot.folder / FILM, shot.cut.picture.frames, shot.folder / SHEET)
+            if shot.sheet and (work / output.sheet).exists():
+                (work / output.sheet).replace(shot.folder / SHEET)
+            elif shot.sheet:
+                contact_sheet(shot.folder / FILM, facts, shot.folder / SHEET)
     return tuple(_filmed(shot.cut, damage(said)) for shot in shots)
 
 
@@ -250,10 +259,9 @@ def _filmed(made: Cut, complaints: tuple[str, ...]) -> Filmed:
     return Filmed(picture.frame, picture.frames, picture.rate, not made.reason, complaints)
 
 
-def check(film: Path, asked: Cut, signs: Sequence[str] = ()) -> None:
-    """Raise FfmpegError unless the file is exactly what was described: frames, rate, size, tags, samples.
-
-    `signs` of a damaged source, where there were any, tell why it is not.
+def check(film: Path, asked: Cut, signs: Sequence[str] = ()) -> PictureFacts:
+    """What the file holds. Raises FfmpegError unless that is exactly what was described: frames, rate, size,
+    tags, samples; `signs` of a damaged source, where there were any, tell why it is not.
     """
     try:
         picture, sound = probe(film)
@@ -277,6 +285,8 @@ def check(film: Path, asked: Cut, signs: Sequence[str] = ()) -> None:
     if found:
         why = f"; a source is damaged: {signs[0]}" if signs else ""
         raise FfmpegError(f"ffmpeg made another film than was described: {', '.join(found)}{why}")
+    assert picture is not None
+    return picture
 
 
 def render(clip: Clip, target: Path | str, encoding: Encoding = Encoding()) -> None:

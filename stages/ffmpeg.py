@@ -94,12 +94,16 @@ LOSSLESS = Encoding(preset="ultrafast", crf=0, profile="", gop=Fraction(1), b_fr
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One file of a command: a picture, the encoded sound to lay beside it, and a plain name."""
+    """One file of a command: a picture, the encoded sound to lay beside it, and a plain name.
+
+    `sheet` names a contact sheet to make on the way, where the picture is encoded: its frames are decoded anyway.
+    """
 
     picture: Picture
     encoding: Encoding = Encoding()
     sound: Path | None = None
     name: str = "out.mp4"
+    sheet: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,10 +252,15 @@ def command(outputs: Sequence[Output]) -> Command:
             name = texts.setdefault(text, f"captions{len(texts)}.ass")
         streams.append(lowered(output.picture, output.encoding, name))
     files = {name: text for text, name in texts.items()}
-    made = [
-        _output(linked, output, isinstance(stream, Source))
-        for linked, stream, output in zip(linked_graph(streams), streams, outputs, strict=True)
+    sheets = [
+        (_strip(stream, output.picture.frame, output.picture.frames), output.sheet)
+        for stream, output in zip(streams, outputs, strict=True)
+        if output.sheet and isinstance(stream, Filter)
     ]
+    linked = linked_graph([*streams, *(strip for strip, _ in sheets)])
+    films = zip(linked, streams, outputs, strict=False)
+    made = [_output(each, output, isinstance(stream, Source)) for each, stream, output in films]
+    made += [_sheet_output(each, name) for each, (_, name) in zip(linked[len(streams) :], sheets, strict=True)]
     return Command(_arguments(made), files, needs_fonts=bool(files))
 
 
@@ -484,14 +493,35 @@ def _diagnosis(said: str, code: int, folder: Path | None) -> str:
     return f"ffmpeg failed (exit code {code}): {telling[0].split('] ')[-1].strip()}"
 
 
-def contact_sheet(file: Path, frames: int, target: Path, columns: int = 6) -> None:
-    """A JPEG strip of `columns` frames, evenly spread over the film in `file`."""
-    step = max(1, frames // columns)
-    small = "scale=w=320:h=320:force_original_aspect_ratio=decrease,setsar=1"
-    pick = f"select='not(mod(n-{step // 2},{step}))',{small},tile={columns}x1"
+def contact_sheet(file: Path, picture: PictureFacts | None, target: Path) -> None:
+    """A JPEG of six frames, evenly spread over the film in `file`; of the one picture in a file that is no film."""
+    pick, layout = _six_of(picture.frames, picture.size) if picture else ("1", "1x1")
+    small = "scale=480:480:force_original_aspect_ratio=decrease:force_divisible_by=2,setsar=1"
     # Absolute, or a colon would be a protocol; -update, or a % in its name would be a number.
     still = ("-frames:v", "1", "-fps_mode", "passthrough", "-q:v", "4", "-update", "1", str(target.absolute()))
-    run_ffmpeg(["-i", str(file.absolute()), "-an", "-vf", pick, *still])
+    run_ffmpeg(["-i", str(file.absolute()), "-an", "-vf", f"select='{pick}',{small},tile={layout}", *still])
+
+
+def _six_of(frames: int, frame: Size) -> tuple[str, str]:
+    """Which frames to show, as ffmpeg's `select` has it, and how to lay them out: upright ones in one row."""
+    step = max(1, frames // 6)
+    return f"not(mod(n-{step // 2},{step}))", "3x2" if frame.width >= frame.height else "6x1"
+
+
+def _strip(stream: Stream, frame: Size, frames: int) -> Filter:
+    """A contact sheet as a part of a graph."""
+    pick, layout = _six_of(frames, frame)
+    small = filtered(
+        "scale", filtered("select", stream, expr=pick),
+        w=480, h=480, force_original_aspect_ratio="decrease", force_divisible_by=2,
+    )  # fmt: skip
+    return filtered("tile", filtered("setsar", small, sar=1), layout=layout)
+
+
+def _sheet_output(stream: Any, name: str) -> Any:
+    import ffmpeg  # noqa: PLC0415 -- heavy
+
+    return ffmpeg.output(stream, name, **{"frames:v": 1, "q:v": 4, "update": 1, "fps_mode": "passthrough"})
 
 
 def waveform(file: Path, target: Path) -> None:

@@ -12,12 +12,12 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import presets
 from stages import plugins
@@ -63,15 +63,30 @@ def parse_frame(text: str) -> Size | Fraction:
 Frame: TypeAlias = Annotated[str, Unit(parse_frame, "9:16 | 1280x720")]
 
 
-def purchase_key(prompt: str, frame: str, reference: str, seed: int | None, take: int) -> str:
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is asked of a model besides the prompt. `reference` and `last_frame` are identities: how a picture was
+    made from what, not its bytes."""
+
+    frame: str
+    reference: str = ""
+    last_frame: str = ""
+    seed: int | None = None
+    audio: bool = True
+    negative: str = ""
+    loop: bool = False
+    take: int = 1
+
+
+def purchase_key(prompt: str, wish: Wish) -> str:
     """What is bought, as a hash: what was asked for, and the take.
 
-    `reference` is the picture's identity: how it was made from what, not its
-    bytes. Not the model, the length, the price or any version: none of these
-    may make us buy again what we have.
+    Not the model, the length, the price or any version: none of these may
+    make us buy again what we have. What was left as it is by default is left
+    out, so that a new kind of wish changes no older key.
     """
-    asked = json.dumps(["film 1", prompt, frame, reference, seed, take])
-    return hashlib.sha256(asked.encode()).hexdigest()
+    said = {name: value for name, value in asdict(wish).items() if value != getattr(Wish(""), name)}
+    return hashlib.sha256(json.dumps(["film 2", prompt, said], sort_keys=True).encode()).hexdigest()
 
 
 # ---------------------------------------------------------------- what is for sale
@@ -81,14 +96,15 @@ def purchase_key(prompt: str, frame: str, reference: str, seed: int | None, take
 class Market:
     """One snapshot of what can be bought and what was.
 
-    `mapping` says which model films for one that is gone, by name; `simulate`
-    that everything is filmed by the simulator. `bought` are the ledger's rows
-    by key, `keys` the environment variables that are set.
+    `mapping` says which model films for one that is gone, by name; `own` are
+    models on servers of the user's; `simulate` says that everything is filmed
+    by the simulator. `bought` are the ledger's rows by key, `keys` the environment variables that are set.
     """
 
     today: date
     keys: frozenset[str] = frozenset()
     mapping: Mapping[str, str] = field(default_factory=dict)
+    own: Mapping[str, presets.Sheet] = field(default_factory=dict)
     simulate: bool = False
     bought: Mapping[str, tuple[Purchase, ...]] = field(default_factory=dict)
 
@@ -121,28 +137,55 @@ MAPPING = "models.yaml"
 
 
 def market(ledger: Ledger, project: Path, simulate: bool = False) -> Market:
-    """What can be bought now. Raises InputError for a mapping that cannot be read."""
+    """What can be bought now. Raises InputError for a `models.yaml` that cannot be read."""
     rows: dict[str, list[Purchase]] = {}
     for row in purchases(ledger):
         rows.setdefault(row.key, []).append(row)
     keys = frozenset(name for name in os.environ if os.environ[name])
     bought = {key: tuple(each) for key, each in rows.items()}
-    return Market(date.today(), keys, read_mapping(project / MAPPING), simulate, bought)
+    mapping, own = read_models(Path(os.environ.get("AFTERFRAME_MODELS") or project / MAPPING))
+    return Market(date.today(), keys, mapping, own, simulate, bought)
 
 
-def read_mapping(file: Path) -> dict[str, str]:
-    """`models.yaml`: names of models, and the names of those that film for them."""
+def read_models(file: Path) -> tuple[dict[str, str], dict[str, presets.Sheet]]:
+    """`models.yaml`: names of models with those that film for them, and models on servers of one's own.
+
+    sora-2: wan
+    wan: {base_url: http://localhost:8091/v1, dialect: vllm-omni, model: Wan-AI/Wan2.2-T2V-A14B-Diffusers,
+          seconds: [4, 5, 8], sizes: [1280x720], rate: 16, price: 0}
+    """
     import yaml  # noqa: PLC0415 -- only where there may be such a file
 
     try:
         loaded = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
-        return {}
+        return {}, {}
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise InputError(f"{file}: cannot be read ({error})") from None
-    if not isinstance(loaded, dict) or not all(isinstance(name, str) for pair in loaded.items() for name in pair):
-        raise InputError(f"{file}: should be lines such as 'sora-2: sim'")
-    return loaded
+    if not isinstance(loaded, dict):
+        raise InputError(f"{file}: should be lines such as 'sora-2: wan'")
+    mapping = {str(name): value for name, value in loaded.items() if isinstance(value, str)}
+    own = {str(name): _own(file, str(name), value) for name, value in loaded.items() if not isinstance(value, str)}
+    return mapping, own
+
+
+OWN = frozenset({"base_url", "dialect", "model", "seconds", "sizes", "rate", "price", "key_variable", "audio"})
+
+
+def _own(file: Path, name: str, said: object) -> presets.Sheet:
+    """A model on a server of the user's, who says what it sells."""
+    if not isinstance(said, dict) or not {"base_url", "seconds", "sizes"} <= set(said):
+        raise InputError(f"{file.name}: {name}: should name a model, or say base_url:, seconds: and sizes:")
+    for key in set(said) - OWN:
+        raise InputError(f"{file.name}: {name}.{key}: is not known{nearest(key, OWN)}")
+    plain = ("base_url", "dialect", "key_variable")
+    facts = {key: said[key] for key in plain if key in said} | {"provider": "openai"}
+    listed = {key: value for key, value in said.items() if key not in (*plain, "price")}
+    values = {"model": name, "rate": USUAL_RATE, "audio": "never", "typical": 30, **listed}
+    if "price" in said:
+        values |= {f"price.{size}": said["price"] for size in said["sizes"]}
+    made = {key: presets.Value(value, 1, str(file), "") for key, value in values.items()}
+    return presets.Sheet(name, file, facts, made)
 
 
 def route(
@@ -172,7 +215,7 @@ def route(
 
 def _named(models: Sequence[str], shop: Market) -> list[tuple[str, presets.Sheet]]:
     """The models' presets, mapped to what films for them now."""
-    known = presets.names("models")
+    known = (*presets.names("models"), *shop.own)
     found: list[tuple[str, presets.Sheet]] = []
     for asked in models:
         name = shop.mapping.get(asked, asked)
@@ -180,7 +223,7 @@ def _named(models: Sequence[str], shop: Market) -> list[tuple[str, presets.Sheet
             if each not in known:
                 there = f"there are {', '.join(known)}"
                 raise InputError(f"there is no model '{each}'{nearest(each, known)}; {there}", "model")
-            found.append((asked, presets.read("models", each)))
+            found.append((asked, shop.own.get(each) or presets.read("models", each)))
     return found
 
 
@@ -207,12 +250,15 @@ def _offer(sheet: presets.Sheet, asked: str, frame: str, length: Fraction, promp
     if limit and len(prompt) > limit:
         place = sheet.place("prompt_limit")
         raise InputError(f"{len(prompt)} characters; {sheet.name} takes {limit} ({place})", "prompt")
+    price = sheet.get(f"price.{size}")
+    if price is None:
+        raise InputError(f"{sheet.name} at {size}: its price is not known ({sheet.file.name})", "model")
     bought = min(lengths)
-    return Route(sheet, size, bought, Decimal(str(sheet[f"price.{size}"])) * bought)
+    return Route(sheet, size, bought, Decimal(str(price)) * bought)
 
 
 def _alive(shop: Market) -> list[str]:
-    sheets = [presets.read("models", name) for name in presets.names("models")]
+    sheets = [*(presets.read("models", name) for name in presets.names("models")), *shop.own.values()]
     return [s.name for s in sheets if not s.get("retires_on") or date.fromisoformat(str(s["retires_on"])) > shop.today]
 
 
@@ -227,7 +273,7 @@ def _size(sheet: presets.Sheet, frame: str) -> Size:
     if not fitting:
         sold = ", ".join(map(str, sizes))
         raise InputError(f"{sheet.name} sells {sold} ({sheet.place('sizes')}), none of it {frame}", "frame")
-    return min(fitting, key=lambda size: (Decimal(str(sheet[f"price.{size}"])), size.width * size.height))
+    return min(fitting, key=lambda size: (Decimal(str(sheet.get(f"price.{size}", 0))), size.width * size.height))
 
 
 def _owned(purchase: Purchase, named: Sequence[tuple[str, presets.Sheet]], length: Fraction) -> Route | None:
@@ -246,6 +292,9 @@ def accepted(purchase: Purchase, sheets: Sequence[presets.Sheet], length: Fracti
 
 # ---------------------------------------------------------------- the job
 
+
+PICTURES = ("reference", "last_frame")
+"""What a model may be shown."""
 
 USUAL_RATE = 24
 """Frames a second of a model whose preset does not say; what comes is probed."""
@@ -280,12 +329,10 @@ def offer_film(
     model: Sequence[str],
     shop: Market,
     identities: Mapping[str, str],
-    seed: int | None = None,
-    take: int = 1,
-    **_: object,
+    **wishes: Any,
 ) -> Offer:
     """Who would film it and for how much, under which key; what it wants of its reference. Nothing is sent."""
-    key = purchase_key(prompt, frame, identities.get("reference", ""), seed, take)
+    key = purchase_key(prompt, Wish(frame, **{**wishes, **{name: identities.get(name, "") for name in PICTURES}}))
     chosen = route(model, frame, seconds(length, Fraction(1)), prompt, shop, shop.bought.get(key, ()))
     formats = chosen.sheet.get("reference", ["image/png"])
     asks = {"size": str(chosen.size), "format": "png" if "image/png" in formats else "jpeg"}
@@ -298,9 +345,13 @@ def generate(
     prompt: str,
     *,
     reference: Path | None = None,
+    last_frame: Path | None = None,
     frame: Frame,
     length: Time,
     model: tuple[str, ...],
+    audio: bool = True,
+    negative: str = "",
+    loop: bool = False,
     seed: int | None = None,
     take: int = 1,
     folder: Path,
@@ -311,8 +362,10 @@ def generate(
 ) -> Clip:
     """Buy a film of `prompt`, at least `length` long, from the first of `model` that can make it.
 
-    `reference` becomes the first frame: a picture of exactly the frame that
-    the model sells (`prepare` makes one). In a recipe `frame` may be left open
+    `reference` becomes the first frame, `last_frame` the last: pictures of
+    exactly the frame that the model sells (`prepare` makes one). `audio` false
+    asks for a silent film, `negative` says what should not be seen, `loop` asks
+    for a seamless loop; a model that cannot is refused before anything is sent. In a recipe `frame` may be left open
     where the deliveries agree on one. `take` 2 buys another film of the same
     request. Interrupted and called again, it takes up where it stood and pays
     once. The paid original stays in AFTERFRAME_HOME.
@@ -325,17 +378,23 @@ def generate(
     ledger = open_ledger()
     project = project_folder(folder.absolute())
     shop = shop or market(ledger, project)
-    key = key or purchase_key(prompt, frame, sha256(reference) if reference else "", seed, take)
+    pictures = {"reference": reference, "last_frame": last_frame}
+    shown = {name: sha256(picture) for name, picture in pictures.items() if picture}
+    wish = Wish(frame, seed=seed, audio=audio, negative=negative, loop=loop, take=take, **shown)
+    key = key or purchase_key(prompt, wish)
     wanted = seconds(length, Fraction(1))
     chosen = route(model, frame, wanted, prompt, shop, shop.bought.get(key, ()))
     original = _kept(ledger, chosen.bought)
     if original is None or (chosen.sheet.facts.get("simulated") and not _root_of(original).exists()):
         provider = provider_of(chosen.sheet, project / ".pipeline")
-        request = VideoRequest(prompt, chosen.sheet["model"], chosen.size, chosen.seconds, reference, seed)
+        request = VideoRequest(
+            prompt, chosen.sheet["model"], chosen.size, chosen.seconds, reference, seed,
+            last_frame, audio, negative, loop,
+        )  # fmt: skip
         sheets = [sheet for _, sheet in _named(model, shop)]
         original = _bought(ledger, provider, request, key, chosen, lambda p: accepted(p, sheets, wanted), on_progress)
-    shown = _history(inputs, "reference") or ((Action("open", file=reference),) if reference else ())
-    history = (_action(chosen, prompt, length, original, shown),)
+    seen = tuple(_history(inputs, name) or (Action("open", file=file),) for name, file in pictures.items() if file)
+    history = (_action(chosen, prompt, length, original, seen),)
     return _taken_in(original, chosen, wanted, history, folder)
 
 
@@ -381,15 +440,18 @@ def _history(inputs: Mapping[str, Clip] | None, name: str) -> History:
 def provider_of(sheet: presets.Sheet, state: Path) -> Provider:
     """The provider that a model's preset names; the simulator is started if it does not run."""
     make = plugins.find("pipeline.providers", sheet.facts["provider"])
-    provider: Provider = make(state) if sheet.facts["provider"] == "sim" else make(typical=sheet["typical"])
+    if sheet.facts["provider"] == "sim":
+        simulator: Provider = make(state)
+        return simulator
+    where = {key: sheet.facts[key] for key in ("base_url", "dialect") if key in sheet.facts}
+    provider: Provider = make(typical=sheet["typical"], **where)
     return provider
 
 
-def _action(chosen: Route, prompt: str, length: Time, file: Path | None, reference: History) -> Action:
+def _action(chosen: Route, prompt: str, length: Time, file: Path | None, pictures: tuple[History, ...]) -> Action:
     said = {"prompt": prompt, "length": str(length), "seconds": str(chosen.seconds), "size": str(chosen.size)}
     simulated = "SIMULATED " if chosen.sheet.facts.get("simulated") else ""
-    inputs = (reference,) if reference else ()
-    return Action("generate", tuple(said.items()), f"{simulated}{chosen.sheet.name}", file, ai=True, inputs=inputs)
+    return Action("generate", tuple(said.items()), f"{simulated}{chosen.sheet.name}", file, ai=True, inputs=pictures)
 
 
 def _taken_in(original: Path, chosen: Route, wanted: Fraction, history: History, folder: Path) -> Clip:

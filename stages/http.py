@@ -265,7 +265,7 @@ def refusal(service: Service, answer: Answer) -> Exception:
     if answer.status == 429:
         return Later(retry_after(answer.headers))
     if is_moderation(code, text):
-        sentence = f"{name} refused the request by its content policy{said}"
+        sentence = f"{name} refused the request by its content policy{said}: change the prompt"
         return ProviderRefused(sentence, "moderation_input", code, text)
     if answer.status in (401, 403):
         sentence = f"{name} does not accept the key ({service.key_variable or 'none was sent'}){said}"

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.clip import Clip
-from stages.errors import FfmpegError, ProvenanceError
+from stages.clip import Clip, PictureFacts, Source
+from stages.errors import FfmpegError, InputError, ProvenanceError
 from stages.ffmpeg import contact_sheet, waveform
 from stages.mixing import WAVES, Measured, measure
 from stages.provenance import Credentials, archive_ingredient
@@ -30,8 +30,16 @@ def ingest(file: Path, clip: Clip | None = None, *, anchors: Sequence[Path] = ()
     `clip` is what it holds, if it is a film or a sound. Raises ProvenanceError
     if it was changed after it was signed: nothing made of it could be proved.
     """
-    credentials = archive_ingredient(file, folder / ARCHIVE, anchors=anchors)
+    try:
+        credentials = archive_ingredient(file, folder / ARCHIVE, anchors=anchors)
+    except ProvenanceError:
+        if clip is not None:
+            raise
+        raise InputError(f"{file.name}: is truncated or broken") from None
     if credentials.state == "tampered":
+        draw(file, clip, folder)
+        if clip is None and not (folder / SHEET).exists():
+            raise InputError(f"{file.name}: is no picture, film or sound that can be read")
         raise ProvenanceError(
             f"{file.name}: was changed after it was signed ({', '.join(credentials.codes)});"
             " it is not used, since nothing made of it could be proved",
@@ -39,16 +47,16 @@ def ingest(file: Path, clip: Clip | None = None, *, anchors: Sequence[Path] = ()
             credentials.codes,
         )
     draw(file, clip, folder)
-    return Ingested(credentials, measure(clip.sound) if clip and clip.sound else None)
+    return Ingested(credentials, measure(clip.sound, folder) if clip and clip.sound else None)
 
 
 def draw(file: Path, clip: Clip | None, folder: Path) -> None:
     """Put a strip of frames and a waveform of `file` into `folder`, as far as it has them."""
     if clip is None:
         with contextlib.suppress(FfmpegError):  # a photo; what is neither that nor a film has nothing to show
-            contact_sheet(file, 1, folder / SHEET, columns=1)
+            contact_sheet(file, None, folder / SHEET)
         return
-    if clip.picture:
-        contact_sheet(file, clip.picture.frames, folder / SHEET)
+    if clip.picture and isinstance(clip.picture.stream, Source) and isinstance(clip.picture.stream.facts, PictureFacts):
+        contact_sheet(file, clip.picture.stream.facts, folder / SHEET)
     if clip.sound:
         waveform(file, folder / WAVES)

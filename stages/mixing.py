@@ -222,11 +222,11 @@ def _encoded(stream: Stream, track: Track, target: Path, folder: Path) -> Measur
     return _measured(run_command(sound_command(_metered(encoded), "-", f="null"), folder))
 
 
-def measure(sound: Sound) -> Measured:
-    """The loudness of a sound as it is described, intentions aside."""
-    with tempfile.TemporaryDirectory(prefix="afterframe-") as name:
-        stream = _metered(enveloped(sound.stream, Path(name)))
-        return _measured(run_command(sound_command(stream, "-", f="null"), Path(name)))
+def measure(sound: Sound, folder: Path | None = None) -> Measured:
+    """The loudness of a sound as it is described, intentions aside; `folder` is for what it takes meanwhile."""
+    with fresh_folder(folder or Path(tempfile.gettempdir())) as work:
+        stream = _metered(enveloped(sound.stream, work))
+        return _measured(run_command(sound_command(stream, "-", f="null"), work))
 
 
 def _metered(stream: Stream) -> Filter:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
+import postgres
+import psycopg
 import pytest
 from hypothesis import settings
 from lab import LOSSLESS, TAGS, film
+
+from stages.stores import close_idle
 
 settings.register_profile("house", deadline=None)  # a busy machine is no failure
 settings.load_profile("house")
@@ -16,6 +22,32 @@ settings.load_profile("house")
 def _home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the ledger or the paid originals of whoever runs it."""
     monkeypatch.setenv("AFTERFRAME_HOME", str(tmp_path_factory.mktemp("home")))
+    monkeypatch.delenv("AFTERFRAME_DATABASE", raising=False)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The address of a Postgres that lives as long as the session."""
+    if not postgres.is_here():
+        pytest.skip(postgres.LACKING)
+    with postgres.server() as address:
+        yield address
+        close_idle()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest) -> str:
+    """Where a new ledger's rows go: with each test that takes this, once into either store."""
+    if request.param == "sqlite":
+        return ""
+    server = str(request.getfixturevalue("postgres_server"))
+    name = f"ledger_{next(NUMBERS)}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    return f"{server.rpartition('/')[0]}/{name}"
+
+
+NUMBERS = itertools.count()
 
 
 @pytest.fixture(scope="session")

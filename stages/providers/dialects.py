@@ -109,7 +109,8 @@ class Dialect:
         if lacking := self.lacks(request):
             wishes = " or ".join(WISHES[name] for name in lacking)
             raise InputError(f"{self.name} has no words for {wishes}: nothing was sent", lacking[0])
-        fields: dict[str, Any] = {name: _typed(text) for name, text in request.options}
+        form = self.encoding == "multipart"
+        fields: dict[str, Any] = {name: text if form else _typed(text) for name, text in request.options}
         fields |= {"model": request.model, "prompt": request.prompt, "size": str(request.size)}
         fields["seconds"] = SECONDS[self.seconds](request.seconds)
         if request.negative:
@@ -120,9 +121,7 @@ class Dialect:
             fields[self.sound] = request.audio
         pictures, upload = self._shown(request)
         fields |= pictures
-        if self.encoding == "multipart":
-            fields = {name: _text(value) for name, value in fields.items()}
-        return fields, upload
+        return {name: _text(value) for name, value in fields.items()} if form else fields, upload
 
     def _shown(self, request: VideoRequest) -> tuple[dict[str, Any], Upload | None]:
         """The frames as fields, or as a file to upload."""
@@ -239,12 +238,10 @@ LITELLM = Dialect(  # litellm 1.106.2: its list asks another server, and calls j
     deletes="",
 )
 
-ANY = Dialect(  # somebody's server: what most understand is said, and no list is believed
+ANY = Dialect(  # somebody's server: only what all understand is said, and no list is believed; the rest by `options`
     name="any",
     url_variable="AFTERFRAME_VIDEOS_URL",
     keys=(Key("AFTERFRAME_VIDEOS_KEY"),),
-    negative="negative_prompt",
-    seed="seed",
     echoes=frozenset({"prompt"}),
     lists=False,
 )
@@ -255,8 +252,6 @@ ANY_JSON = Dialect(  # likewise, where only JSON is understood
     keys=(Key("AFTERFRAME_VIDEOS_KEY"),),
     encoding="json",
     pictures="object",
-    negative="negative_prompt",
-    seed="seed",
     echoes=frozenset({"prompt"}),
     lists=False,
 )

@@ -1,45 +1,77 @@
 """The OpenAI Videos protocol: `/v1/videos`, spoken by many servers since OpenAI itself stopped.
 
-Written from openai-openapi 2.3.0 and what servers were seen to do
-(facts/providers.md, sections 1 and 3.1). Decoding is loose on purpose: fields
-come and go, and a status word that we do not know means «running».
+How each wants to be spoken to is in `stages/providers/dialects.py`. What they
+answer is read loosely here, in one way for all: fields come and go, errors
+have every shape, and a status word that we do not know means «running» until
+the ledger's deadline.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 import math
-import mimetypes
 import os
+import re
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypedDict
 
 from stages.clip import Size
-from stages.errors import InputError, ProviderUnavailable
-from stages.http import Answer, Service, ask, checked, download, error_words, is_moderation
+from stages.errors import InputError, ProviderRefused, ProviderUnavailable
+from stages.http import Answer, Service, ask, checked, download, error_words, fetch, is_moderation
 from stages.providers import State, VideoJob, VideoRequest
+from stages.providers.dialects import (
+    ANY,
+    ANY_JSON,
+    AZURE,
+    FASTVIDEO,
+    LITELLM,
+    OPENAI,
+    SGLANG,
+    TENSORRT_LLM,
+    VLLM_OMNI,
+    Dialect,
+    Key,
+)
+
+log = logging.getLogger(__name__)
 
 WORDS: Mapping[State, str] = {
-    "queued": "queued pending created submitted",
-    "done": "completed succeeded success",
-    "failed": "failed error refused rejected blocked moderated nsfw cancelled canceled expired",
+    "queued": "queued pending created submitted scheduled throttled in_queue starting",
+    "running": "in_progress running processing generating postprocessing started",
+    "done": "completed complete succeeded succeed success done finished",
+    "failed": "failed failure error refused rejected blocked moderated nsfw cancelled canceled expired",
     "gone": "deleted",
 }
 STATES = {word: state for state, words in WORDS.items() for word in words.split()}
+POLICY = ("refused", "rejected", "blocked", "moderated", "nsfw")
+IDS = ("id", "video_id", "task_id", "job_id")
+COVERS = ("data", "video", "job", "detail")
+"""Fields in which some servers wrap the job."""
+
+REASONS = ("failure_reason", "fail_reason", "failureReason", "error_message", "reason")
 PAGE = 100
 PAGES = 200
 """The longest list that is read to its end: 20,000 jobs."""
 
+NOTE = 1_000_000
+"""Bytes; a `/content` that is shorter and begins with a brace says where the film is."""
+
 
 @dataclass(frozen=True, slots=True)
 class OpenAI:
-    """One account at a server that speaks the protocol.
+    """One account at a server that speaks the protocol; `account_at` fills in what a dialect's servers have in common.
 
-    `base_url` includes the version; `key_variable` names the environment
-    variable of the key. `account` tells accounts apart in the ledger and
-    defaults to the server's host. Times are as in `Provider`.
+    `base_url` includes the version; a query in it (`?api-version=preview`) goes
+    with every request. `key_variable` names the environment variable of the
+    key. `account` tells accounts apart in the ledger and defaults to the
+    server's host. Films may also come from `file_hosts`; `headers` go with
+    every request. Times are as in `Provider`.
     """
 
     base_url: str = ""
@@ -53,76 +85,168 @@ class OpenAI:
     typical: float = 60.0
     send_within: float = 45.0
     patience: float = 60.0
+    dialect: Dialect = OPENAI
+    headers: tuple[tuple[str, str], ...] = ()
+    file_hosts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        base_url = self.base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
+        base_url = self.dialect.address(self.base_url)
         object.__setattr__(self, "base_url", base_url)
         object.__setattr__(self, "account", self.account or urllib.parse.urlsplit(base_url).netloc)
 
     @property
     def service(self) -> Service:
         """The server, for stages/http.py."""
-        return Service(self.name, self.base_url, self.key_variable, self.send_within, self.patience)
+        ways = [key for key in self.dialect.keys if key.variable == self.key_variable] or self.dialect.keys
+        key = next(iter(ways), Key(""))
+        return Service(
+            self.name,
+            urllib.parse.urlsplit(self.base_url)._replace(query="").geturl(),
+            self.key_variable,
+            self.send_within,
+            self.patience,
+            key.header,
+            key.prefix,
+            self.headers,
+            self.file_hosts,
+        )
 
     def submit(self, request: VideoRequest, key: str) -> VideoJob:
-        """Create the job, as multipart, since some servers take nothing else, with `seconds` as text."""
-        form = {
-            **dict(request.options),
-            "model": request.model,
-            "prompt": request.prompt,
-            "seconds": str(request.seconds),
-            "size": str(request.size),
-        }
-        if request.seed is not None:
-            form["seed"] = str(request.seed)
-        file = None
-        if request.reference:
-            media_type = mimetypes.guess_type(request.reference.name)[0] or "image/png"
-            file = ("input_reference", request.reference, media_type)
-        answer = ask(self.service, "POST", "videos", form=form, file=file, headers={"Idempotency-Key": key})
-        job = decoded(checked(self.service, answer).data())
+        """Create the job. Raises InputError, before anything is sent, for what the dialect has no words for."""
+        fields, upload = self.dialect.said(request)
+        as_form = self.dialect.encoding == "multipart"
+        answer = ask(
+            self.service,
+            "POST",
+            self._path(),
+            form=fields if as_form else None,
+            data=None if as_form else fields,
+            file=upload,
+            headers={"Idempotency-Key": key},
+        )
+        job = self._decoded(found_job(checked(self.service, answer).data()))
         if not job.id:
             raise ProviderUnavailable(f"{self.name} answered without a job", "transient", "no_id")
         return job
 
     def check(self, job_id: str) -> VideoJob:
-        """Retrieve the job. Some servers answer a failed job with a 4xx that has the job as its body."""
-        answer = ask(self.service, "GET", _path(job_id))
-        data = answer.data()
-        if answer.status >= 400 and not (data.get("id") == job_id and "status" in data):
-            if answer.status in (404, 410):
-                return VideoJob(job_id, "gone", failure="lost", code=str(answer.status))
-            checked(self.service, answer)
-        return decoded(data, job_id)
+        """Retrieve the job. Some servers answer a failed job with a 4xx or 5xx that has the job as its body."""
+        data = self._retrieved(job_id)
+        return self._decoded(data, job_id) if data else VideoJob(job_id, "gone", failure="lost", code="404")
 
     def download(self, job_id: str, target: Path) -> None:
-        """Write the film to `target`."""
-        download(self.service, f"{_path(job_id)}/content", target)
+        """Write the film to `target`, from wherever the server says that it is.
+
+        Seen: the film; JSON with its URL; a refusal with its URL in the text,
+        or in the job; and JSON with a path on the server's own disk, which is
+        refused.
+        """
+        try:
+            download(self.service, self._path(job_id, "content"), target)
+        except ProviderRefused as refused:
+            url = self._linked(job_id, refused)
+        else:
+            note = _note(target)
+            if not note:
+                return
+            url = found_url(note, self.base_url)
+            target.unlink()
+            if not url:
+                place = note.get("output_path") or note.get("file_path")
+                said = f"keeps the film on its own disk ({place})" if place else "sent JSON instead of the film"
+                raise ProviderRefused(f"{self.name} {said}: ask it for files", "invalid_request", "no_file", str(note))
+        fetch(self.service, url, target)
 
     def find(self, since: float) -> list[VideoJob]:
-        """List back to `since`, through all pages."""
-        found: list[VideoJob] = []
-        query: dict[str, str | int] = {"limit": PAGE, "order": "desc"}
+        """List back to `since`.
+
+        A list that is cut short would hide a purchase, so it ends only where
+        the server says so (`has_more`), where an empty or a known page comes,
+        or where its jobs, newest first, are older than `since`.
+        """
+        found: dict[str, VideoJob] = {}
+        after = ""
         for _ in range(PAGES):
-            page = checked(self.service, ask(self.service, "GET", "videos", query=query))
-            jobs = _listed(self.name, page)
-            found += [job for job in jobs if job.created_at is None or job.created_at >= since]
-            past = bool(jobs) and jobs[-1].created_at is not None and jobs[-1].created_at < since
-            if not jobs or past or not page.data().get("has_more"):
-                return found
-            if query.get("after") == jobs[-1].id:  # it ignores the cursor
+            query = {"limit": str(PAGE), "order": "desc"} | ({"after": after} if after else {})
+            page = checked(self.service, ask(self.service, "GET", self._path(**query)))
+            jobs = [self._decoded(item) for item in _listed(self.name, page)]
+            news = {job.id: job for job in jobs if job.id not in found}
+            more = page.data().get("has_more")
+            found |= news
+            if not jobs or more is False or (more is None and not news) or _all_older(jobs, since):
+                return _newest_first(job for job in found.values() if job.created_at is None or job.created_at >= since)
+            if not news:  # it ignores the cursor, and says that there is more
                 break
-            query["after"] = jobs[-1].id
+            after = jobs[-1].id
         raise ProviderUnavailable(f"the list of {self.name} does not end", "transient", "endless_list")
 
     def delete(self, job_id: str) -> None:
-        """Delete a finished job at the provider."""
-        checked(self.service, ask(self.service, "DELETE", _path(job_id)))
+        """Delete a job at the provider, which may refuse while it is not finished. Raises InputError if none can be."""
+        if not self.dialect.deletes:
+            raise InputError(f"{self.name} has no way to delete a job")
+        checked(self.service, ask(self.service, "DELETE", self._path(job_id)))
+
+    def _decoded(self, data: Mapping[str, Any], job_id: str = "") -> VideoJob:
+        return decoded(data, job_id, self.dialect)
+
+    def _retrieved(self, job_id: str) -> Mapping[str, Any]:
+        """The job as the server has it; empty if it has none of that id."""
+        answer = ask(self.service, "GET", self._path(job_id))
+        data = found_job(answer.data())
+        if answer.status < 300 and data:
+            return data
+        if "status" in data and (_id(data) == job_id or str(data.get("object")).startswith("video")):
+            return data
+        if answer.status in (404, 410):
+            return {}
+        checked(self.service, answer)
+        raise ProviderUnavailable(f"{self.name} answered without a job", "transient", "no_job")
+
+    def _linked(self, job_id: str, refused: ProviderRefused) -> str:
+        """The URL in the job, or in the refusal. Raises `refused` if there is none for a finished job."""
+        if refused.failure not in ("expired", "invalid_request"):
+            raise refused
+        data = self._retrieved(job_id)
+        if data and self._decoded(data).state in ("queued", "running"):
+            sentence = f"{self.name} does not hand out job {job_id} yet"
+            raise ProviderUnavailable(sentence, "transient", "not_ready", refused.text)
+        if url := found_url(data, self.base_url) or (found_url(refused.text, "") if refused.code == "400" else ""):
+            return url
+        raise refused
+
+    def _path(self, *parts: str, **query: str) -> str:
+        own = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(self.base_url).query))
+        path = "/".join(["videos", *(urllib.parse.quote(part, safe="") for part in parts)])
+        return f"{path}?{urllib.parse.urlencode(own | query)}" if own or query else path
 
 
-def openai(typical: float = 60.0) -> OpenAI:
-    """The account that OPENAI_API_KEY and OPENAI_BASE_URL name; `typical` is the model's filming time."""
-    return OpenAI(typical=typical)
+# ---------------------------------------------------------------- accounts
+
+
+def account_at(dialect: Dialect, typical: float = 60.0, base_url: str = "", key_variable: str = "") -> OpenAI:
+    """The account that the dialect's environment variables name, or that at `base_url`; `typical` as in `Provider`."""
+    return OpenAI(
+        base_url=base_url,
+        key_variable=key_variable or dialect.key_variable(),
+        name=dialect.name,
+        idempotent=dialect.idempotent,
+        can_list=dialect.lists,
+        typical=typical,
+        dialect=dialect,
+    )
+
+
+Open = Callable[..., OpenAI]
+
+openai: Open = partial(account_at, OPENAI)
+azure: Open = partial(account_at, AZURE)
+vllm_omni: Open = partial(account_at, VLLM_OMNI)
+sglang: Open = partial(account_at, SGLANG)
+tensorrt_llm: Open = partial(account_at, TENSORRT_LLM)
+fastvideo: Open = partial(account_at, FASTVIDEO)
+litellm: Open = partial(account_at, LITELLM)
+any_server: Open = partial(account_at, ANY)
+any_json: Open = partial(account_at, ANY_JSON)
 
 
 def sim(base_url: str = "", *, idempotent: bool = False) -> OpenAI:
@@ -164,37 +288,98 @@ def sim_account() -> Account:
     )
 
 
-def decoded(data: Mapping[str, Any], job_id: str = "") -> VideoJob:
-    """A Video object as a VideoJob. Any field may be missing, or of another type than it should be."""
+# ---------------------------------------------------------------- loose reading
+
+
+def decoded(data: Mapping[str, Any], job_id: str = "", dialect: Dialect = OPENAI) -> VideoJob:
+    """A Video object as a VideoJob. Any field may be missing, or of another type than it should be.
+
+    Of what the dialect does not echo as it was sent, nothing is passed on. A
+    status word that we do not know is «running», with the word as its `code`.
+    """
     word = str(data.get("status") or "").lower()
     state = STATES.get(word, "running")
     failure = code = text = ""
     if state == "failed":
         code, text = error_words(data)
-        code = code or word
-        failure = _failure(word, code, text)
+        text = text or next((str(data[name]) for name in REASONS if data.get(name)), "")
+        failure, code = _failure(word, code, text), code or word
+    elif word and word not in STATES:
+        code = word
+        _wonder(dialect.name, word)
+    echoes = dialect.echoes
     return VideoJob(
-        id=str(data.get("id") or job_id),
+        id=_id(data) or job_id,
         state=state,
         progress=_progress(data.get("progress")),
         failure=failure,
         code=code,
         text=text,
-        created_at=_number(data.get("created_at", data.get("created"))),
-        expires_at=_number(data.get("expires_at")),
-        seconds=math.floor(_number(data.get("seconds")) or 0),
-        size=_size(data.get("size")),
-        model=str(data.get("model") or ""),
-        prompt=str(data.get("prompt") or ""),
+        created_at=_moment(data.get("created_at", data.get("created"))),
+        expires_at=_moment(data.get("expires_at")),
+        seconds=math.floor(_number(data.get("seconds")) or 0) if "seconds" in echoes else 0,
+        size=_size(data.get("size")) if "size" in echoes else None,
+        model=str(data.get("model") or "") if "model" in echoes else "",
+        prompt=str(data.get("prompt") or "") if "prompt" in echoes else "",
+        billed=dialect.bills if state == "failed" else None,
     )
 
 
+def found_job(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The job in an answer, bare or wrapped once; empty if there is none."""
+    jobs = [each for each in (data, *(data.get(name) for name in COVERS)) if isinstance(each, Mapping)]
+    return next((job for job in jobs if _id(job)), next((job for job in jobs if "status" in job), {}))
+
+
+def found_url(data: object, base_url: str) -> str:
+    """The first URL of a film in `data`, under names that speak of one; empty if there is none.
+
+    One that begins with a slash is on the server at `base_url`.
+    """
+    if isinstance(data, str):
+        if match := re.search(r"https?://[^\s\"'<>\\]+", data):
+            return match[0].rstrip(".,;)]}")
+        return urllib.parse.urljoin(base_url, data) if base_url and data.startswith("/") else ""
+    if isinstance(data, Mapping):
+        data = [each for name, each in data.items() if _may_lead_to_a_film(name, each)]
+    return next(filter(None, (found_url(each, base_url) for each in data)), "") if isinstance(data, list) else ""
+
+
+def _may_lead_to_a_film(name: str, value: object) -> bool:
+    if re.search(r"image|thumb|poll|status|callback|input|reference|error", name):
+        return False
+    remote = isinstance(value, str) and value.startswith("http") and re.search(r"video|output|result|download", name)
+    return not isinstance(value, str) or bool(remote or re.search(r"ur[li]|link", name))
+
+
+def _note(target: Path) -> Mapping[str, Any]:
+    """The JSON object that came instead of a film, if one did."""
+    if target.stat().st_size > NOTE:
+        return {}
+    try:
+        found = json.loads(target.read_bytes())
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _failure(word: str, code: str, text: str) -> str:
-    if is_moderation(code, text) or word in ("refused", "rejected", "blocked", "moderated", "nsfw"):
+    if is_moderation(code, text) or word in POLICY:
         return "moderation_output"
     if word == "expired":
         return "expired"
+    if re.fullmatch(r"4\d\d", code) and code not in ("408", "409", "429"):  # vLLM-Omni: the status it would have sent
+        return "invalid_request"
     return "invalid_request" if "invalid" in code else "transient"
+
+
+@cache
+def _wonder(name: str, word: str) -> None:
+    log.warning("%s says '%s', which we do not know: taken as «running»", name, word)
+
+
+def _id(data: Mapping[str, Any]) -> str:
+    return next((str(data[name]) for name in IDS if data.get(name)), "")
 
 
 def _progress(value: object) -> float | None:
@@ -214,6 +399,17 @@ def _number(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def _moment(value: object) -> float | None:
+    """Seconds since 1970, from seconds, milliseconds or ISO 8601."""
+    number = _number(value)
+    if number is not None:
+        return number / 1000 if number > 1e11 else number
+    try:
+        return datetime.fromisoformat(str(value)).timestamp()
+    except ValueError:
+        return None
+
+
 def _size(value: object) -> Size | None:
     try:
         return Size.parse(str(value))
@@ -221,12 +417,19 @@ def _size(value: object) -> Size | None:
         return None
 
 
-def _listed(name: str, page: Answer) -> list[VideoJob]:
+def _listed(name: str, page: Answer) -> list[Mapping[str, Any]]:
     items = page.data().get("data")
     if not isinstance(items, list):  # an empty list here would be read as «nothing was bought»
         raise ProviderUnavailable(f"{name} gave no list of its jobs", "transient", "no_list")
-    return [decoded(item) for item in items if isinstance(item, Mapping)]
+    return [item for item in items if isinstance(item, Mapping)]
 
 
-def _path(job_id: str) -> str:
-    return f"videos/{urllib.parse.quote(job_id, safe='')}"
+def _all_older(jobs: list[VideoJob], since: float) -> bool:
+    """Whether a page, seen to be newest first, ends before `since`."""
+    times = [job.created_at for job in jobs if job.created_at is not None]
+    falling = times == sorted(times, reverse=True) and times[0] > times[-1] if times else False
+    return len(times) == len(jobs) and falling and times[-1] < since
+
+
+def _newest_first(jobs: Iterator[VideoJob]) -> list[VideoJob]:
+    return sorted(jobs, key=lambda job: job.created_at or math.inf, reverse=True)

@@ -7,8 +7,11 @@ what it sold. It is as inconvenient as the real one: a sale may land up to a
 third of `settle` seconds after the request was read, even if the buyer has
 hung up, and is listed up to a third later.
 
-Words in a prompt ask for trouble: `[moderated]` (refused), `[moderated later]`,
-`[fails]`, `[short]` (a second too short), `[slow]` (stays at 99 %).
+With `--dialect` it answers as others do who speak the protocol
+(`stages/simulators/manners.py`), and with `--fault` or the header X-Sim-Fault
+things go wrong (`stages/simulators/faults.py`). Words in a prompt ask for
+trouble too: `[moderated]` (refused), `[moderated later]`, `[fails]`, `[short]`
+(a second too short), `[slow]` (stays at 99 %).
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ import time
 import urllib.parse
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from email.parser import BytesHeaderParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -44,7 +47,9 @@ from stages.errors import AfterframeError, FfmpegError
 from stages.ffmpeg import run_ffmpeg
 from stages.files import attempt
 from stages.provenance import sign
-from stages.simulators import RATE, film
+from stages.simulators import RATE, faults, film, manners
+from stages.simulators.faults import Fault, Faults
+from stages.simulators.manners import MANNERS, OPENAI, Manner
 
 AGENT = "SIMULATED by Afterframe"
 SIZES = ("720x1280", "1280x720")
@@ -70,7 +75,7 @@ class Refusal(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A create request that passed all checks. `reference` is the image, `suffix` its kind."""
+    """A create request that was checked. `reference` is the image, `suffix` its kind, `faults` what goes wrong."""
 
     prompt: str
     model: str
@@ -79,6 +84,7 @@ class Order:
     key: str
     reference: bytes = b""
     suffix: str = ""
+    faults: Mapping[str, Fault] = field(default_factory=dict)
 
 
 # ---------------------------------------------------------------- what it sold
@@ -100,6 +106,7 @@ class Studio:
         settle: float = 3.0,
         keys: bool = True,
         films: bool = True,
+        forgets: bool = False,
     ) -> None:
         self.folder, self.latency, self.settle, self.keys, self.films = folder, latency, settle, keys, films
         for name in ("films", "references"):
@@ -113,10 +120,14 @@ class Studio:
             "CREATE TABLE IF NOT EXISTS job (number INTEGER PRIMARY KEY, id TEXT UNIQUE, key TEXT UNIQUE,"
             " model TEXT, prompt TEXT, seconds TEXT, size TEXT, reference TEXT, created_at REAL, listed_at REAL)"
         )
+        self._database.execute("CREATE TABLE IF NOT EXISTS fault (job TEXT, name TEXT, value TEXT)")
+        self._faults: dict[str, dict[str, Fault]] = {}
+        for row in self._database.execute("SELECT * FROM fault"):
+            self._faults.setdefault(row["job"], {})[row["name"]] = Fault(row["name"], row["value"])
         self._failed: dict[str, str] = {}  # not kept: after the next start it is tried again
         self._progress: dict[str, float] = {}
         self._crew = ThreadPoolExecutor(max_workers=1)
-        self._catch_up()
+        self._catch_up(forgets)
 
     def close(self) -> None:
         """Stop filming; what was not finished is filmed after the next start."""
@@ -141,7 +152,9 @@ class Studio:
             "size": order.size,
             "reference": reference,
             "created_at": now,
-            "listed_at": now + random.uniform(0, self.settle / 3),
+            "listed_at": now
+            + random.uniform(0, self.settle / 3)
+            + (order.faults["lag"].number(5) if "lag" in order.faults else 0.0),
         }
         with self._lock:
             if known := self._one("key", values["key"]):
@@ -150,6 +163,9 @@ class Studio:
                     raise Refusal(400, "Idempotency-Key was used for another request", "idempotency_key_reused")
                 return self.described(known)
             names, marks = ", ".join(values), ", ".join(f":{name}" for name in values)
+            for fault in order.faults.values():
+                self._database.execute("INSERT INTO fault VALUES (?, ?, ?)", (job_id, fault.name, fault.value))
+            self._faults[job_id] = dict(order.faults)
             self._database.execute(f"INSERT INTO job ({names}) VALUES ({marks})", values)
             sold = self._one("id", job_id)
             assert sold
@@ -184,7 +200,8 @@ class Studio:
         progress = int(99 * min(age / max(self.latency, 0.01), self._progress.get(job["id"], 0.0), 1.0))
         if progress or age > 0.15 * self.latency:
             status = "in_progress"
-        if age >= self.latency and "[slow]" not in job["prompt"]:
+        stuck = "[slow]" in job["prompt"] or "stuck" in self.faults_of(job)
+        if age >= self.latency and not stuck:
             if error := self._error(job):
                 status = "failed"
             elif self.film_of(job).exists():
@@ -194,7 +211,7 @@ class Studio:
             "object": "video",
             "model": job["model"],
             "status": status,
-            "progress": 99 if "[slow]" in job["prompt"] and age >= self.latency else progress,
+            "progress": 99 if stuck and age >= self.latency else progress,
             "created_at": int(job["created_at"]),
             "prompt": job["prompt"],
             "seconds": job["seconds"],
@@ -211,9 +228,13 @@ class Studio:
         """Where the film of `job` is, once it is made."""
         return self.folder / "films" / f"{job['id']}.mp4"
 
-    def delete(self, job: sqlite3.Row) -> None:
-        """Forget a finished job."""
-        if self.described(job)["status"] not in ("completed", "failed"):
+    def faults_of(self, job: sqlite3.Row) -> Mapping[str, Fault]:
+        """What was to go wrong with `job` when it was sold."""
+        return self._faults.get(job["id"], {})
+
+    def delete(self, job: sqlite3.Row, unfinished: bool = False) -> None:
+        """Forget a finished job, or also one that is not."""
+        if not unfinished and self.described(job)["status"] not in ("completed", "failed"):
             raise Refusal(400, "Only completed or failed videos can be deleted.", "invalid_state")
         with self._lock:
             self._database.execute("DELETE FROM job WHERE id = ?", (job["id"],))
@@ -224,17 +245,17 @@ class Studio:
         return found
 
     def _error(self, job: sqlite3.Row) -> dict[str, str] | None:
-        if "[moderated later]" in job["prompt"]:
+        if "[moderated later]" in job["prompt"] or "moderated-later" in self.faults_of(job):
             return {
                 "code": "moderation_blocked",
                 "message": "Your request was blocked by our moderation system.",
             }
-        if "[fails]" in job["prompt"]:
+        if "[fails]" in job["prompt"] or "fails" in self.faults_of(job):
             return {"code": "server_error", "message": "The server had an error while filming."}
         return {"code": "server_error", "message": self._failed[job["id"]]} if job["id"] in self._failed else None
 
-    def _catch_up(self) -> None:
-        """After a start: log the sales that a kill kept from the log, and film what was not filmed."""
+    def _catch_up(self, forgets: bool) -> None:
+        """After a start: log the sales that a kill kept from the log, and film what was not filmed, or forget all."""
         log = self.folder / "sales.jsonl"
         whole = [line for line in log.read_bytes().split(b"\n")[:-1] if line] if log.exists() else []
         if log.exists() and not log.read_bytes().endswith(b"\n"):  # killed in the middle of a line
@@ -243,7 +264,9 @@ class Studio:
         logged = {json.loads(line)["id"] for line in whole}
         jobs = self._database.execute("SELECT * FROM job ORDER BY number").fetchall()
         self._log_sales([job for job in jobs if job["id"] not in logged])
-        for job in jobs:
+        if forgets:
+            self._database.execute("DELETE FROM job")
+        for job in jobs if not forgets else ():
             if not self.film_of(job).exists():
                 self._start(job)
 
@@ -279,9 +302,9 @@ class Studio:
             film(
                 unsigned,
                 prompt=job["prompt"],
-                size=Size.parse(job["size"]),
-                seconds=int(job["seconds"]) - ("[short]" in job["prompt"]),
-                reference=self.folder / "references" / job["reference"] if job["reference"] else None,
+                size=Size.parse(self._delivered(job)[0]),
+                seconds=self._delivered(job)[1],
+                reference=self.folder / "references" / job["reference"] if self._looks_at_reference(job) else None,
                 on_progress=on_progress,
             )
             made = Action("generate", (("model", job["model"]),), agent=AGENT, ai=True)
@@ -289,14 +312,24 @@ class Studio:
         (self.folder / "films" / f"{job['id']}-unsigned.mp4").unlink(missing_ok=True)
 
     def _hand_out_canned(self, job: sqlite3.Row) -> None:
-        seconds = int(job["seconds"]) - ("[short]" in job["prompt"])
-        canned = self.folder / f"canned-{job['size']}-{seconds}.mp4"
+        size, seconds = self._delivered(job)
+        canned = self.folder / f"canned-{size}-{seconds}.mp4"
         if not canned.exists():
             with attempt(canned) as part:
-                _film_plainly(part, job["size"], seconds)
+                _film_plainly(part, size, seconds)
         name = job["id"].encode()
         with attempt(self.film_of(job)) as part:  # a `free` box makes each file another one
             part.write_bytes(canned.read_bytes() + struct.pack(">I4s", 8 + len(name), b"free") + name)
+
+    def _delivered(self, job: sqlite3.Row) -> tuple[str, int]:
+        """The size and the length that the film really gets."""
+        size, seconds, wrong = job["size"], int(job["seconds"]) - ("[short]" in job["prompt"]), self.faults_of(job)
+        if "wrong-size" in wrong:
+            size = wrong["wrong-size"].value or "x".join(size.split("x")[::-1])
+        return size, int(wrong["wrong-length"].number(seconds - 1)) if "wrong-length" in wrong else seconds
+
+    def _looks_at_reference(self, job: sqlite3.Row) -> bool:
+        return bool(job["reference"]) and "ignored-reference" not in self.faults_of(job)
 
     def signer(self) -> Signer:
         """Who signs the films; the root to trust is then in `sim-root.pem`."""
@@ -341,18 +374,32 @@ class Desk(BaseHTTPRequestHandler):
         """Say nothing: what counts is in sales.jsonl."""
 
     def _answer(self, act: Any) -> None:
+        def answer() -> None:
+            try:
+                body = act()
+                if body is not None:
+                    self._send(200, body)
+            except Refusal as refusal:
+                self._send(refusal.status, self.manner.complaint(refusal.status, refusal.body))
+
         try:
-            body = act()
-            if body is not None:
-                self._send(200, body)
-        except Refusal as refusal:
-            self._send(refusal.status, {"error": refusal.body})
+            faults.serve(self, self.server.faults, answer, self._complain)
         except (ConnectionError, TimeoutError):
             self.close_connection = True  # the buyer hung up
 
-    def _send(self, status: int, body: Mapping[str, Any]) -> None:
+    @property
+    def manner(self) -> Manner:
+        """How it answers."""
+        return self.server.manner
+
+    def _complain(self, status: int, message: str, code: str, headers: Mapping[str, str]) -> None:
+        self._send(status, self.manner.complaint(status, Refusal(status, message, code).body), headers)
+
+    def _send(self, status: int, body: Mapping[str, Any], headers: Mapping[str, str] = {}) -> None:
         content = json.dumps(body).encode()
         self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
@@ -361,10 +408,29 @@ class Desk(BaseHTTPRequestHandler):
     def _place(self) -> tuple[list[str], dict[str, str]]:
         """The path after `/v1`, in parts, and the query."""
         address = urllib.parse.urlsplit(self.path)
-        parts = [urllib.parse.unquote(part) for part in address.path.split("/") if part]
-        if len(parts) < 2 or parts[0] != "v1" or parts[1] not in ("videos", "models", "sim-root.pem"):
+        path = address.path.removeprefix(f"{self.manner.base}/")
+        parts = [urllib.parse.unquote(part) for part in path.split("/") if part]
+        if path == address.path or parts[:1] not in (["videos"], ["models"], ["sim-root.pem"], ["films"]):
             raise Refusal(404, f"Invalid URL ({self.command} {address.path})")
-        return parts[1:], dict(urllib.parse.parse_qsl(address.query))
+        shown = self.manner.credentials
+        if shown and parts[0] == "videos" and not any(self.headers.get(name) for name in shown):
+            raise Refusal(401, "Access denied due to invalid subscription key or wrong API endpoint.", "401")
+        return parts, dict(urllib.parse.parse_qsl(address.query))
+
+    def _sold(self, name: str) -> sqlite3.Row:
+        """The job that is called so here. Raises Refusal with 404."""
+        job = self.server.studio.job(self.manner.private(name))
+        if "lost" in self._faults_of(job):
+            raise Refusal(404, f"Video with id '{name}' not found.", "not_found")
+        return job
+
+    def _faults_of(self, job: sqlite3.Row) -> Mapping[str, Fault]:
+        """What goes wrong with `job`, by what it was sold with and by this request."""
+        now = faults.parse(self.headers.get(faults.HEADER, ""))
+        return {**self.server.studio.faults_of(job), **{fault.name: fault for fault in now}}
+
+    def _shown(self, video: Mapping[str, Any]) -> dict[str, Any]:
+        return self.manner.shown(video, f"{self.server.url}/films/{video['id']}.mp4?signature=1")
 
     def _get(self) -> Mapping[str, Any] | None:
         parts, query = self._place()
@@ -379,9 +445,16 @@ class Desk(BaseHTTPRequestHandler):
             case ["videos"]:
                 return self._list(query)
             case ["videos", job_id]:
-                return studio.described(studio.job(job_id))
+                video = studio.described(self._sold(job_id))
+                self._send(self.manner.status_of(video), self._shown(video))
+                return None
             case ["videos", job_id, "content"]:
-                self._content(studio.job(job_id), query.get("variant", "video"))
+                return self._content(self._sold(job_id), query.get("variant", ""))
+            case ["films", name]:
+                job = studio.job(name.removesuffix(".mp4"))
+                if "expired" in self._faults_of(job):
+                    raise Refusal(403, "Request has expired", "AccessDenied")
+                self._film(job)
                 return None
         raise Refusal(404, f"Invalid URL (GET {self.path})")
 
@@ -394,11 +467,19 @@ class Desk(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def _list(self, query: Mapping[str, str]) -> Mapping[str, Any]:
-        limit = query.get("limit", "20")
+        studio = self.server.studio
+        if not self.manner.pages:
+            raise Refusal(405, "Method Not Allowed")
+        if self.manner.pages == "whole":
+            return {"data": [self._shown(video) for video in studio.listed("", 1_000_000, False)[0]], "object": "list"}
+        limit = query.get("limit", "20" if self.manner.strict else "100")
         if not limit.isdigit() or not 0 <= int(limit) <= 100:
             raise Refusal(400, f"Invalid 'limit': {limit}", "invalid_value", "limit")
         descending = query.get("order", "desc") == "desc"
-        data, more = self.server.studio.listed(query.get("after", ""), int(limit), descending)
+        videos, more = studio.listed(self.manner.private(query.get("after", "")), int(limit), descending)
+        data = [self._shown(video) for video in videos]
+        if self.manner.pages == "bare":
+            return {"object": "list", "data": data}
         ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {}
         return {"object": "list", "data": data, "has_more": more, **ends}
 
@@ -406,16 +487,28 @@ class Desk(BaseHTTPRequestHandler):
         parts, _ = self._place()
         if len(parts) != 2:
             raise Refusal(404, f"Invalid URL (DELETE {self.path})")
-        self.server.studio.delete(self.server.studio.job(parts[1]))
-        return {"id": parts[1], "object": "video.deleted", "deleted": True}
+        if not self.manner.deletes:
+            raise Refusal(405, "Method Not Allowed")
+        job = self._sold(parts[1])
+        shown = {**self._shown(self.server.studio.described(job)), "status": "deleted"}
+        self.server.studio.delete(job, unfinished=self.manner.deletes == "any")
+        if self.manner.deleted == "job":
+            return shown
+        named = {} if self.manner.deleted == "bare" else {"id": parts[1], "object": "video.deleted"}
+        return {**named, "deleted": True}
 
-    def _create(self) -> Mapping[str, Any]:
+    def _create(self) -> Mapping[str, Any] | None:
         fields, image, media_type = self._body()
         parts, _ = self._place()
         if parts != ["videos"]:
             raise Refusal(404, f"Invalid URL (POST {self.path})")
-        order = ordered(fields, image, media_type, self.headers.get("Idempotency-Key", ""))
-        return self.server.studio.sell(order)
+        order = ordered(fields, image, media_type, self.headers.get("Idempotency-Key", ""), self.manner)
+        where = faults.places(self.command, self.path)
+        trouble = self.server.faults.strike(faults.SALE, self.headers.get(faults.HEADER, ""), where)
+        if "moderated" in trouble:
+            raise Refusal(400, "Your request was blocked by our moderation system.", "moderation_blocked")
+        self._send(self.manner.created, self._shown(self.server.studio.sell(replace(order, faults=trouble))))
+        return None
 
     def _body(self) -> tuple[dict[str, str], bytes, str]:
         """The fields of a multipart or JSON body, and the reference with its media type."""
@@ -427,19 +520,47 @@ class Desk(BaseHTTPRequestHandler):
         if len(body) < length:
             raise ConnectionError
         kind = self.headers.get("Content-Type", "")
+        if kind.startswith("application/json") and "json" in self.manner.encodings:
+            return _json_fields(body) if self.manner.strict else self._loose_fields(body)
         if kind.startswith("application/json"):
-            return _json_fields(body)
+            raise Refusal(422, "Field required")
         if boundary := re.search(r'boundary="?([^";]+)', kind):
             return _form_fields(body, boundary[1].encode())
         raise Refusal(400, f"Unsupported content type: '{kind}'")
 
-    def _content(self, job: sqlite3.Row, variant: str) -> None:
+    def _loose_fields(self, body: bytes) -> tuple[dict[str, str], bytes, str]:
+        try:
+            return manners.fields_of(body, self.manner)
+        except ValueError as error:
+            raise Refusal(422, str(error), "invalid_value") from None
+
+    def _content(self, job: sqlite3.Row, variant: str) -> Mapping[str, Any] | None:
+        """Send the film, or say where it is."""
+        variants, video = self.manner.variants, self.server.studio.described(job)
+        if variant and variants is not None and variant not in variants:
+            raise Refusal(400, "The simulator has no thumbnails or sprite sheets.", "invalid_value", "variant")
+        if video["status"] != "completed":
+            raise Refusal(*(self.manner.failed if video["status"] == "failed" else self.manner.early), "not_found")
+        url = f"{self.server.url}/films/{job['id']}.mp4?signature=1"
+        match self.manner.link:
+            case "detail":
+                raise Refusal(400, f"Video has been uploaded to cloud storage. Please use the cloud URL: {url}")
+            case "body":
+                return {"id": job["id"], "url": url}
+            case "path":
+                return {"id": job["id"], "output_path": f"/data/{job['id']}.mp4"}
+            case "job":
+                raise Refusal(404, "Invalid URL")
+        if time.time() > job["created_at"] + KEPT or "expired" in self._faults_of(job):
+            raise Refusal(404, "The video is not ready, or has expired.", "not_found")
+        self._film(job)
+        return None
+
+    def _film(self, job: sqlite3.Row) -> None:
         """Send the film, or the rest of it if a Range asks for that."""
         path = self.server.studio.film_of(job)
-        if variant != "video":
-            raise Refusal(400, "The simulator has no thumbnails or sprite sheets.", "invalid_value", "variant")
-        if self.server.studio.described(job)["status"] != "completed" or time.time() > job["created_at"] + KEPT:
-            raise Refusal(404, "The video is not ready, or has expired.", "not_found")
+        if not path.exists():
+            raise Refusal(404, "There is no such film.", "not_found")
         size, version = path.stat().st_size, f'"{job["id"]}"'
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         start = int(asked[1]) if asked and self.headers.get("If-Range", version) == version else 0
@@ -457,8 +578,10 @@ class Desk(BaseHTTPRequestHandler):
             shutil.copyfileobj(file, self.wfile)
 
 
-def ordered(fields: Mapping[str, str], image: bytes, media_type: str, key: str) -> Order:
+def ordered(fields: Mapping[str, str], image: bytes, media_type: str, key: str, manner: Manner = OPENAI) -> Order:
     """The request as an Order. Raises Refusal where the real one would."""
+    if not manner.strict:
+        return _ordered_loosely(fields, image, media_type, key)
     prompt, model = fields.get("prompt", ""), fields.get("model", "sora-2")
     seconds, size = fields.get("seconds", "4"), fields.get("size", "720x1280")
     if not 1 <= len(prompt) <= 32_000:
@@ -477,6 +600,24 @@ def ordered(fields: Mapping[str, str], image: bytes, media_type: str, key: str) 
         message = "Inpaint image must match the requested width and height"
         raise Refusal(400, message, "invalid_value", "input_reference")
     return Order(prompt, model, seconds, size, key, image, IMAGES.get(media_type, ""))
+
+
+def _ordered_loosely(fields: Mapping[str, str], image: bytes, media_type: str, key: str) -> Order:
+    """For a server of one's own: any model, size and whole number of seconds, and references are fitted."""
+    prompt, model = fields.get("prompt", ""), fields.get("model") or "sim"
+    seconds, size = fields.get("seconds", "4"), fields.get("size", "720x1280")
+    if not prompt:
+        raise Refusal(422, "prompt: Field required", "invalid_value", "prompt")
+    if not re.fullmatch(r"[1-9]\d*(\.0)?", seconds):
+        raise Refusal(422, "seconds: String should match pattern '^[1-9]\\d*$'", "invalid_value", "seconds")
+    if not re.fullmatch(r"\d+x\d+", size):
+        raise Refusal(422, "size: String should match pattern '^\\d+x\\d+$'", "invalid_value", "size")
+    if "[moderated]" in prompt:
+        raise Refusal(400, "Your request was blocked by our moderation system.", "moderation_blocked")
+    if image and not _image_size(image):
+        message = "Invalid input_reference: provided content is not a valid image."
+        raise Refusal(400, message, "invalid_value", "input_reference")
+    return Order(prompt, model, seconds.removesuffix(".0"), size, key, image, IMAGES.get(media_type, ".png"))
 
 
 def _image_size(image: bytes) -> str:
@@ -500,7 +641,7 @@ def _form_fields(body: bytes, boundary: bytes) -> tuple[dict[str, str], bytes, s
         head, _, content = part.removeprefix(b"\r\n").partition(b"\r\n\r\n")
         headers = BytesHeaderParser().parsebytes(head)
         name = headers.get_param("name", header="Content-Disposition")
-        if name == "input_reference":
+        if name in ("input_reference", "image_reference"):
             image, media_type = content.removesuffix(b"\r\n"), headers.get_content_type()
         else:
             fields[str(name)] = content.removesuffix(b"\r\n").decode(errors="replace")
@@ -530,14 +671,14 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, port: int, studio: Studio) -> None:
+    def __init__(self, port: int, studio: Studio, manner: Manner = OPENAI, trouble: Faults | None = None) -> None:
         super().__init__(("127.0.0.1", port), Desk)
-        self.studio = studio
+        self.studio, self.manner, self.faults = studio, manner, trouble or Faults()
 
     @property
     def url(self) -> str:
         """The base URL, with its version."""
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+        return f"http://127.0.0.1:{self.server_address[1]}{self.manner.base}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A line that broke is the buyer's affair; anything else is a fault of ours."""
@@ -554,15 +695,22 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--settle", type=float, default=3.0, help="seconds until a sale is surely listed")
     parser.add_argument("--ignore-keys", action="store_true", help="do not honour Idempotency-Key")
     parser.add_argument("--no-film", action="store_true", help="hand out a plain unsigned film (for tests)")
+    parser.add_argument("--dialect", choices=MANNERS, default="openai", help="as whose server it answers")
+    parser.add_argument("--link", choices=manners.LINKS, help="say where films are instead of sending them")
+    faults.add_flag(parser)
     given = parser.parse_args(arguments)
+    manner, trouble = MANNERS[given.dialect], faults.given(given.fault)
+    if given.link is not None:
+        manner = replace(manner, link=given.link)
     studio = Studio(
         given.state.resolve(),
         latency=given.latency,
         settle=given.settle,
-        keys=not given.ignore_keys,
+        keys=manner.keys and not given.ignore_keys,
         films=not given.no_film,
+        forgets=manner.forgets or bool(trouble.strike(faults.START)),
     )
-    server = Server(given.port, studio)
+    server = Server(given.port, studio, manner, trouble)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
     with attempt(given.state / "url") as part:

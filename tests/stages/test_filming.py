@@ -20,7 +20,7 @@ import presets
 from stages import deliver, filming, generate, trim
 from stages.clip import Clip, Size
 from stages.errors import InputError, ProvenanceError, ProviderRefused, ProviderUnavailable
-from stages.filming import Market, Route, market, offer_film, promise_film, purchase_key, read_mapping, route
+from stages.filming import Market, Route, Wish, market, offer_film, promise_film, purchase_key, read_models, route
 from stages.ledger import Purchase, open_ledger, purchases
 from stages.provenance import read_credentials, verify
 from stages.providers import VideoJob, VideoRequest
@@ -119,14 +119,14 @@ def test_a_mapping_films_with_another_model() -> None:
 
 def test_a_mapping_is_read_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "models.yaml"
-    assert read_mapping(file) == {}
+    assert read_models(file) == ({}, {})
     file.write_text("sora-2: sim\n")
-    assert read_mapping(file) == {"sora-2": "sim"}
+    assert read_models(file) == ({"sora-2": "sim"}, {})
     assert market(open_ledger(tmp_path / "home"), tmp_path).mapping == {"sora-2": "sim"}
     for wrong in ("- sora-2", "sora-2: [sim]", "sora-2: 'sim", "4: 5"):
         file.write_text(wrong)
         with pytest.raises(InputError, match=r"models\.yaml: "):
-            read_mapping(file)
+            read_models(file)
 
 
 def test_a_missing_key_is_told_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +199,7 @@ def test_what_may_be_paid_already_is_used(state: str, used: bool) -> None:
 
 def test_a_closed_models_film_is_used_and_costs_nothing() -> None:
     assert bought("sora-2-pro") == ROW
-    shop = replace(OPEN, bought={purchase_key("a rose", WIDE, "", None, 1): (ROW,)})
+    shop = replace(OPEN, bought={purchase_key("a rose", Wish(WIDE)): (ROW,)})
     assert offer_film("a rose", frame=WIDE, length="6s", model=("sora-2-pro",), shop=shop, identities={}).price == 0
 
 

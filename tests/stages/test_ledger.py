@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from shop import BROKEN, FILM, PRICE, WISH, Shop, buy
 
 import stages.ledger
 from stages.clip import Size
@@ -23,6 +25,7 @@ from stages.errors import (
     ProviderRefused,
     ProviderUnavailable,
     SubmissionUnknown,
+    WriteError,
 )
 from stages.http import NOT_SENT
 from stages.ledger import (
@@ -30,81 +33,15 @@ from stages.ledger import (
     Ledger,
     Limits,
     Purchase,
+    Spread,
     collect,
     open_ledger,
     purchases,
     request_key,
     spent,
-    submit_once,
+    waits,
 )
-from stages.providers import VideoJob, VideoRequest
-
-WISH = VideoRequest("a rose opens", "sora-2", Size(1280, 720), 8)
-PRICE = Decimal("0.80")
-FILM = b"\x00\x00\x00\x18ftypisom and a film"
-BROKEN = ProviderUnavailable("the line broke", "transient", "ReadError")
-
-
-@dataclass
-class Shop:
-    """A provider in memory. `trouble` is raised by the next submits, after the sale where `sells` says so."""
-
-    name: str = "openai"
-    account: str = "api.openai.com"
-    idempotent: bool = False
-    can_list: bool = True
-    settle: float = 120.0
-    poll: float = 5.0
-    typical: float = 60.0
-    now: float = 1_000_000.0
-    trouble: list[Exception] = field(default_factory=list)
-    sells: bool = True
-    state: str = "running"
-    failure: VideoJob | None = None
-    film: bytes = FILM
-    jobs: dict[str, VideoJob] = field(default_factory=dict)
-    keys: dict[str, str] = field(default_factory=dict)
-    sends: int = 0
-    looks: int = 0
-    downloads: int = 0
-
-    def submit(self, request: VideoRequest, key: str) -> VideoJob:
-        self.sends += 1
-        trouble = self.trouble.pop(0) if self.trouble else None
-        if trouble and not self.sells:
-            raise trouble
-        if not (self.idempotent and key in self.keys):
-            self.keys[key] = self.sell(request)
-        if trouble:
-            raise trouble
-        return self.jobs[self.keys[key]]
-
-    def sell(self, request: VideoRequest, **other: object) -> str:
-        job_id = f"video_{len(self.jobs) + 1}"
-        job = VideoJob(
-            job_id,
-            "queued",
-            created_at=self.now,
-            model=request.model,
-            prompt=request.prompt,
-            seconds=request.seconds,
-            size=request.size,
-        )
-        self.jobs[job_id] = replace(job, **other)  # type: ignore[arg-type]  # a test's own words
-        return job_id
-
-    def check(self, job_id: str) -> VideoJob:
-        self.looks += 1
-        if job_id not in self.jobs:
-            return VideoJob(job_id, "gone", failure="lost", code="404")
-        return self.failure or replace(self.jobs[job_id], state=self.state, progress=0.5)  # type: ignore[arg-type]  # likewise
-
-    def download(self, job_id: str, target: Path) -> None:
-        self.downloads += 1
-        target.write_bytes(self.film)
-
-    def find(self, since: float) -> list[VideoJob]:
-        return [job for job in reversed(self.jobs.values()) if (job.created_at or 0) >= since]
+from stages.providers import VideoJob
 
 
 @pytest.fixture
@@ -113,13 +50,8 @@ def shop() -> Shop:
 
 
 @pytest.fixture
-def ledger(shop: Shop, tmp_path: Path) -> Ledger:
-    return open_ledger(tmp_path / "home", clock=lambda: shop.now)
-
-
-def buy(ledger: Ledger, shop: Shop, request: VideoRequest = WISH, **how: object) -> Purchase:
-    key = how.pop("key", None) or request_key(request)
-    return submit_once(ledger, shop, request, str(key), price=PRICE, **how)  # type: ignore[arg-type]  # passed through
+def ledger(shop: Shop, tmp_path: Path, database: str) -> Ledger:
+    return open_ledger(tmp_path / "home", lambda: shop.now, database)
 
 
 def only_row(ledger: Ledger) -> Purchase:
@@ -325,9 +257,9 @@ def test_a_process_frozen_before_it_sends_does_not_take_anothers_turn_for_its_ow
     assert (shop.sends, buy(ledger, shop)) == (1, row[0])
 
 
-def test_many_may_open_a_new_ledger_at_once(tmp_path: Path) -> None:
+def test_many_may_open_a_new_ledger_at_once(tmp_path: Path, database: str) -> None:
     with ThreadPoolExecutor(16) as crowd:
-        for _ in crowd.map(lambda _: purchases(open_ledger(tmp_path)), range(64)):
+        for _ in crowd.map(lambda _: purchases(open_ledger(tmp_path, database=database)), range(64)):
             pass
 
 
@@ -434,6 +366,91 @@ def test_no_more_jobs_in_flight_than_allowed(ledger: Ledger, shop: Shop) -> None
     assert buy(ledger, shop, key="3", limits=limits).state == "ACCEPTED"
 
 
+def test_a_day_holds_no_more_films_than_allowed(ledger: Ledger, shop: Shop) -> None:
+    limits = Limits(per_day=2)
+    buy(ledger, shop, key="1", limits=limits)
+    shop.now += 50_000
+    shop.trouble, shop.sells = [ProviderRefused("no", "invalid_request")], False
+    with pytest.raises(ProviderRefused):  # no film was made: it does not count
+        buy(ledger, shop, key="refused", limits=limits)
+    shop.sells = True
+    buy(ledger, shop, key="2", limits=limits)
+    with pytest.raises(Later) as later:
+        buy(ledger, shop, key="3", limits=limits)
+    assert later.value.seconds == 600
+    shop.now += 36_500
+    with pytest.raises(Later) as later:
+        buy(ledger, shop, key="3", limits=limits)
+    assert later.value.seconds == pytest.approx(200)
+    shop.now += 201
+    assert buy(ledger, shop, key="3", limits=limits).state == "ACCEPTED"
+
+
+def test_what_is_lost_or_ready_is_not_in_flight(ledger: Ledger, shop: Shop) -> None:
+    limits = Limits(in_flight=1)
+    key = buy(ledger, shop, key="1", limits=limits).key
+    shop.jobs["forgotten"] = shop.jobs.pop("video_1")
+    shop.now += 200
+    with pytest.raises(SubmissionUnknown):
+        collect(ledger, shop, key)
+    assert buy(ledger, shop, key="2", limits=limits).state == "ACCEPTED"
+
+
+def test_one_that_is_on_its_way_counts_until_it_must_have_arrived(ledger: Ledger, shop: Shop) -> None:
+    """Killed after the request left: it may arrive any time until `settle`."""
+    limits = Limits(per_minute=1)
+
+    def die(request: object, key: str) -> VideoJob:
+        raise KeyboardInterrupt
+
+    dying = replace(shop)
+    dying.submit = die  # type: ignore[method-assign]  # killed in the middle
+    with pytest.raises(KeyboardInterrupt):
+        buy(ledger, dying, key="1", limits=limits)
+    began = shop.now
+    for _ in range(4):
+        with pytest.raises(Later) as later:
+            buy(ledger, shop, replace(WISH, prompt="another"), key="2", limits=limits)
+        shop.now += later.value.seconds
+    assert began + shop.settle + 60 < shop.now < began + shop.settle + 60 + 10
+    assert buy(ledger, shop, replace(WISH, prompt="another"), key="2", limits=limits).state == "ACCEPTED"
+
+
+def test_budgets_of_an_account_a_label_and_a_day(ledger: Ledger, shop: Shop) -> None:
+    other = Shop(account="elsewhere", now=shop.now)
+    buy(ledger, shop, key="1", bill_to="acme")
+    buy(ledger, other, key="2", bill_to="acme")
+    buy(ledger, shop, key="3")
+    acme = Budget("acme", Decimal("1.60"), bill_to="acme")
+    here = Budget("the account", Decimal("2.40"), account=shop.account)
+    day = Budget("a day", Decimal("2.40"), within=86_400)
+    few = Budget("these", Decimal("9"), keys=frozenset({"1", "3", *map(str, range(10, 2000))}))
+    assert [spent(ledger, each) for each in (acme, here, day, few)] == [2 * PRICE, 2 * PRICE, 3 * PRICE, 2 * PRICE]
+    for budget in (acme, day):
+        with pytest.raises(BudgetExceeded, match=budget.name):
+            buy(ledger, shop, key="4", bill_to="acme", limits=Limits(budgets=(here, budget)))
+    shop.now += 86_401
+    assert spent(ledger, day) == 0
+    row = buy(ledger, shop, key="4", limits=Limits(budgets=(here, day)))
+    assert (row.bill_to, spent(ledger, here)) == ("", 3 * PRICE)
+
+
+def test_what_is_known_not_to_be_billed_does_not_count(ledger: Ledger, shop: Shop) -> None:
+    budget = Budget("all", Decimal(9))
+    for key, failure, billed in (
+        ("1", "moderation_output", None),
+        ("2", "moderation_output", False),
+        ("3", "transient", None),
+        ("4", "transient", True),
+    ):
+        row = buy(ledger, shop, replace(WISH, prompt=key), key=key)
+        shop.now += 61
+        shop.failure = VideoJob(row.job_id, "failed", failure=failure, code="x", billed=billed)
+        with pytest.raises((ProviderRefused, ProviderUnavailable)):
+            collect(ledger, shop, key)
+    assert spent(ledger, budget) == 2 * PRICE
+
+
 # ---------------------------------------------------------------- fetching
 
 
@@ -531,11 +548,18 @@ def test_nothing_to_collect_is_said(ledger: Ledger, shop: Shop) -> None:
         collect(ledger, shop, "never asked")
 
 
-def test_a_ledger_of_an_earlier_version_is_read(ledger: Ledger, shop: Shop) -> None:
-    row = buy(ledger, shop)
-    with contextlib.closing(sqlite3.connect(ledger.home / "ledger.sqlite3")) as database:
-        database.execute("ALTER TABLE purchase DROP COLUMN first_sent")
-    assert buy(open_ledger(ledger.home, ledger.clock), shop) == row
+def test_a_ledger_of_an_earlier_version_is_read(ledger: Ledger, shop: Shop, database: str) -> None:
+    limits = Limits(per_minute=1)
+    row = buy(ledger, shop, limits=limits)
+    with ledger.store.transaction() as tables:
+        for column in ("first_sent", "bill_to", "progress"):
+            tables.change(f"ALTER TABLE purchase DROP COLUMN {column}")
+        tables.change("ALTER TABLE send DROP COLUMN ended")
+        tables.change("DROP TABLE hint")
+    again = open_ledger(ledger.home, ledger.clock, database)
+    assert buy(again, shop) == row
+    with pytest.raises(Later):
+        buy(again, shop, key="another", limits=limits)
 
 
 def test_a_damaged_ledger_is_named(tmp_path: Path) -> None:
@@ -544,3 +568,138 @@ def test_a_damaged_ledger_is_named(tmp_path: Path) -> None:
         open_ledger(tmp_path)
     with pytest.raises(AfterframeError, match="a file, not a folder"):
         open_ledger(tmp_path / "ledger.sqlite3" / "home")
+
+
+def test_nonsense_in_a_providers_words_does_no_harm(ledger: Ledger, shop: Shop) -> None:
+    shop.trouble, shop.sells = [ProviderRefused("no", "invalid_request", "x\0", "half \ud800 and \0 nothing")], False
+    with pytest.raises(ProviderRefused):
+        buy(ledger, shop)
+    assert only_row(ledger).text == "half ? and  nothing"
+    with pytest.raises(InputError, match="NUL"):
+        buy(ledger, shop, replace(WISH, prompt="a \0"))
+
+
+def test_a_paid_job_is_noted_though_the_ledger_fails_for_a_while(
+    ledger: Ledger, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = stages.ledger._accepted
+    failures = [WriteError("the disk is full"), WriteError("the server restarts")]
+
+    def fail(*arguments: Any) -> Purchase:
+        if failures:
+            raise failures.pop()
+        return plain(*arguments)
+
+    monkeypatch.setattr(stages.ledger, "_accepted", fail)
+    monkeypatch.setattr(stages.ledger, "NOTED_WITHIN", (0.0, 0.0))
+    assert buy(ledger, shop).job_id == "video_1"
+
+
+def test_a_paid_job_that_cannot_be_noted_is_logged(
+    ledger: Ledger, shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> Purchase:
+        raise WriteError("the disk is full")
+
+    monkeypatch.setattr(stages.ledger, "_accepted", fail)
+    monkeypatch.setattr(stages.ledger, "NOTED_WITHIN", (0.0,))
+    with pytest.raises(WriteError):
+        buy(ledger, shop)
+    assert "pipeline ledger adopt" in caplog.text
+    assert "video_1" in caplog.text
+
+
+# ---------------------------------------------------------------- how long it takes
+
+
+def film(ledger: Ledger, shop: Shop, key: str, queue: float, filming: float) -> None:
+    """Buy, and look every 5 s until it is here."""
+    shop.state = "queued"
+    row = buy(ledger, shop, replace(WISH, prompt=key), key=key)
+    while True:
+        age = shop.now - row.created_at
+        shop.state = "queued" if age < queue else "running" if age < queue + filming else "done"
+        try:
+            collect(ledger, shop, key)
+            return
+        except Later as later:
+            shop.now += later.seconds
+
+
+def test_the_ledger_knows_how_long_a_model_takes(ledger: Ledger, shop: Shop) -> None:
+    shop.typical, shop.poll = 1.0, 1.0
+    assert waits(ledger, "sora-2").total == Spread()
+    for number in range(20):
+        film(ledger, shop, f"wish {number}", queue=10, filming=100 if number == 7 else 20)
+    found = waits(ledger, "sora-2")
+    assert found.total.count == found.queue.count == found.filming.count == 20
+    assert 10 <= found.queue.p50 < 18
+    assert 20 - 8 <= found.filming.p50 < 30
+    assert 30 <= found.total.p50 < 40
+    assert 110 <= found.total.p99 < 120
+    assert waits(ledger, "veo").total.count == waits(ledger, "sora-2", provider="azure").total.count == 0
+
+
+def test_a_film_that_nobody_looked_at_in_time_says_nothing_about_its_model(ledger: Ledger, shop: Shop) -> None:
+    key = buy(ledger, shop).key
+    shop.now, shop.state = shop.now + 3000, "done"
+    collect(ledger, shop, key)
+    assert waits(ledger, "sora-2").total.count == 0
+
+
+def test_a_model_known_to_be_slow_is_given_its_time(ledger: Ledger, shop: Shop) -> None:
+    shop.poll = 300.0
+    film(ledger, shop, "slow", queue=0, filming=3000)
+    shop.state = "running"
+    key = buy(ledger, shop).key
+    shop.now += 7000
+    with pytest.raises(Later):
+        collect(ledger, shop, key)
+    shop.now += 5000
+    with pytest.raises(ProviderUnavailable, match="has been filming"):
+        collect(ledger, shop, key)
+
+
+# ---------------------------------------------------------------- on Postgres
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["mysql://root:geheim@host/name", "postgresql://a:ge@heim@host/name", "postgresql://a:ge/heim@host/name", "ledger"],
+)
+def test_an_address_that_is_none_is_said(tmp_path: Path, address: str) -> None:
+    with pytest.raises(InputError, match="should be postgresql") as error:
+        open_ledger(tmp_path, database=address)
+    assert "heim" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["postgresql://someone:geheim@127.0.0.1:1/ledger", "postgresql://someone:geheim@127.0.0.1:port/ledger"],
+)
+def test_a_server_that_cannot_be_reached_is_said_without_its_password(tmp_path: Path, address: str) -> None:
+    with pytest.raises(AfterframeError, match=r"127\.0\.0\.1.*cannot be used") as error:
+        open_ledger(tmp_path, database=address)
+    assert "geheim" not in f"{error.value!r} {error.value}"
+
+
+def test_a_ledger_shows_no_password(ledger: Ledger) -> None:
+    assert "afterframe@" not in repr(replace(ledger, clock=lambda: 0.0))
+
+
+def test_the_environment_names_the_database(
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch, shop: Shop
+) -> None:
+    monkeypatch.setenv("AFTERFRAME_DATABASE", database)
+    row = buy(open_ledger(tmp_path), shop)
+    assert purchases(open_ledger(tmp_path, database=database)) == (row,)
+    assert abs(open_ledger(tmp_path).clock() - time.time()) < 1
+
+
+def test_a_server_that_was_started_again_is_found(ledger: Ledger, shop: Shop, postgres_server: str) -> None:
+    row = buy(ledger, shop)
+    if str(ledger.store).startswith("postgresql"):
+        with psycopg.connect(postgres_server, autocommit=True) as connection:
+            mine = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'afterframe'"
+            assert connection.execute(mine.encode()).fetchall()
+    assert buy(ledger, shop) == row

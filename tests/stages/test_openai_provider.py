@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from stages.errors import InputError, Later, ProviderError, ProviderRefused, Pro
 from stages.http import NOT_SENT, Service, ask, checked, download, refusal, translated
 from stages.http import Answer as HttpAnswer
 from stages.providers import VideoRequest
+from stages.providers.dialects import VLLM_OMNI
 from stages.providers.openai import OpenAI, decoded, openai, sim
 
 KEY = "sk-proj-very-secret"
@@ -159,7 +160,8 @@ def test_a_request_goes_out_as_the_protocol_has_it(provider: OpenAI, host: Host,
 
 def test_without_a_reference_it_is_multipart_all_the_same(provider: OpenAI, host: Host) -> None:
     options = (("loop", "true"), ("model", "never mind"))
-    provider.submit(VideoRequest("a rose", "sora-2", Size(1280, 720), 4, seed=7, options=options), "key-2")
+    seeded = replace(provider, dialect=VLLM_OMNI)
+    seeded.submit(VideoRequest("a rose", "sora-2", Size(1280, 720), 4, seed=7, options=options), "key-2")
     (asked,) = host.asked
     assert asked.headers["Content-Type"].startswith("multipart/form-data")
     assert b'name="seed"\r\n\r\n7' in asked.body

@@ -3,6 +3,7 @@
     python tests/torture/kills.py --kills 200                   # the simulator honours keys
     python tests/torture/kills.py --kills 200 --ignore-keys     # it does not: list and match
     python tests/torture/kills.py --kills 200 --whole-group     # the simulator dies as well
+    python tests/torture/kills.py --kills 200 --postgres        # the ledger's rows are in a Postgres
     python tests/torture/kills.py --kills 50 --naive            # no ledger: this must pay twice
 
 Two buyers share one ledger and buy a row of clips from a simulator, over real
@@ -14,6 +15,7 @@ the simulator's log are compared with the clips that were wanted.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from stages.providers import Provider, VideoRequest
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+import postgres  # noqa: E402 -- found by the line above
+
 AT_ONCE = 12
 """How many clips a buyer works on at a time."""
 
@@ -64,6 +69,7 @@ class Town:
     folder: Path
     keys: bool = True
     naive: bool = False
+    database: str = ""
     simulator: subprocess.Popen[str] | None = None
     url: str = ""
     buyers: list[subprocess.Popen[bytes]] = field(default_factory=list)
@@ -94,7 +100,7 @@ class Town:
         """Start a buyer."""
         options = [*(["--naive"] if self.naive else []), *([] if self.keys else ["--ignore-keys"])]
         command = [sys.executable, __file__, "--buy", self.url, "--folder", str(self.folder), *options]
-        self.buyers.append(subprocess.Popen(command, env=environment()))
+        self.buyers.append(subprocess.Popen(command, env=environment() | {"AFTERFRAME_DATABASE": self.database}))
         return self.buyers[-1]
 
     def finish(self, patience: float) -> None:
@@ -133,11 +139,18 @@ def environment() -> dict[str, str]:
 
 
 def run(
-    folder: Path, *, kills: int, keys: bool = True, naive: bool = False, whole_group: bool = False, seed: int = 0
+    folder: Path,
+    *,
+    kills: int,
+    keys: bool = True,
+    naive: bool = False,
+    whole_group: bool = False,
+    database: str = "",
+    seed: int = 0,
 ) -> Outcome:
     """Kill `kills` times, let it finish, count."""
     dice, start = random.Random(seed), time.monotonic()
-    with Town(folder, keys, naive) as town:
+    with Town(folder, keys, naive, database) as town:
         for _ in range(2):
             town.send_buyer()
         for kill in range(kills):
@@ -277,6 +290,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--ignore-keys", action="store_true")
     parser.add_argument("--whole-group", action="store_true")
+    parser.add_argument("--postgres", action="store_true")
     parser.add_argument("--naive", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--buy", help=argparse.SUPPRESS)
@@ -285,13 +299,14 @@ def main() -> int:
     if given.buy:
         buy(given.folder, given.buy, keys=not given.ignore_keys, naive=given.naive)
         return 0
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         outcome = run(
             Path(folder) / "town",
             kills=given.kills,
             keys=not given.ignore_keys,
             naive=given.naive,
             whole_group=given.whole_group,
+            database=stack.enter_context(postgres.server()) if given.postgres else "",
             seed=given.seed,
         )
     print(f"{outcome}: {'exact' if outcome.exact else 'NOT exact'}")

@@ -1,0 +1,196 @@
+"""A server that stands for fal's queue: `python -m stages.simulators.fal --port N --state DIR`.
+
+It knows the models that our client knows, takes any key, sells and films in
+OpenAI's simulator's studio, and logs to DIR/sales.jsonl. The words in a prompt
+that ask for trouble are the studio's, and `[expires]`: the first address of the
+film is out of date, the next is not. fal looks at a request when its turn has
+come; here a wrong one is answered 422 at once, and not sold.
+
+fal-client speaks https alone: start with `--tls`, and set FAL_QUEUE_RUN_HOST to
+the host and port, SSL_CERT_FILE to DIR/tls.pem.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stages.providers.fal import FAMILIES, Family
+from stages.simulators.openai import Order
+from stages.simulators.veo import Counter, Image, Refused, image_at, pixels, serve
+
+BROKEN = "runner_disconnected"
+LONGEST = {"fal-ai": (4, 6, 8), "bytedance": tuple(range(4, 16)), "kling": tuple(range(3, 31))}
+"""The seconds that an owner's models film."""
+
+
+class FalCounter(Counter):
+    """One connection to the queue."""
+
+    def answer(self, method: str, parts: Sequence[str], query: Mapping[str, str]) -> Mapping[str, Any] | None:
+        """Submit, status, result, cancel; and the files."""
+        match method, parts:
+            case "GET", ["files", request_id, "film.mp4"]:  # public
+                if query.get("expired"):
+                    raise Refused(404, self.error(404, "Not Found"))
+                self.film(_job_id(request_id))
+                return None
+        if not self.headers.get("Authorization", "").startswith("Key "):
+            raise Refused(401, self.error(401, "Authentication is required to access this application."))
+        match method, parts:
+            case "GET", [owner, app, "requests", request_id, "status"]:
+                self._status(f"{owner}/{app}", request_id, query)
+                return None
+            case "GET", [owner, app, "requests", request_id]:
+                return self._result(f"{owner}/{app}", request_id)
+            case "PUT", [owner, app, "requests", request_id, "cancel"]:
+                raise Refused(400, {"status": "ALREADY_COMPLETED"})
+            case "POST", [_, _, *_]:
+                return self._submit("/".join(parts))
+        raise Refused(404, self.error(404, "Not Found"))
+
+    def error(self, status: int, text: str) -> Mapping[str, Any]:
+        """As fal's own errors are."""
+        return {"detail": text}
+
+    def _submit(self, endpoint: str) -> Mapping[str, Any]:
+        data = self.data()
+        found = endpoint_of(endpoint)
+        if found is None:
+            raise Refused(404, self.error(404, f"Application '{endpoint}' not found"))
+        model, family, frames = found
+        sold = self.server.studio.sell(ordered(endpoint, model, family, frames, data))
+        request_id = str(uuid.UUID(sold["id"].removeprefix("video_")))
+        return {
+            "status": "IN_QUEUE",
+            "request_id": request_id,
+            "gateway_request_id": request_id,
+            **self._addresses("/".join(model.split("/")[:2]), request_id),
+            "queue_position": 0,
+        }
+
+    def _addresses(self, app: str, request_id: str) -> dict[str, str]:
+        here = self.url(f"{app}/requests/{request_id}")
+        return {"response_url": here, "status_url": f"{here}/status", "cancel_url": f"{here}/cancel"}
+
+    def _described(self, app: str, request_id: str) -> tuple[Mapping[str, Any], str]:
+        job = self.server.studio.job(_job_id(request_id))
+        if not job["model"].startswith(f"{app}/") and job["model"] != app:
+            raise Refused(404, self.error(404, "Not Found"))
+        return self.server.studio.described(job), job["prompt"]
+
+    def _status(self, app: str, request_id: str, query: Mapping[str, str]) -> None:
+        job, _ = self._described(app, request_id)
+        logs: list[Any] | None = [] if query.get("logs") in ("1", "true") else None
+        said: dict[str, Any] = {"request_id": request_id, **self._addresses(app, request_id)}
+        match job["status"]:
+            case "queued":
+                self.say(202, {"status": "IN_QUEUE", "queue_position": 0, **said})
+            case "in_progress":
+                self.say(202, {"status": "IN_PROGRESS", "logs": logs, **said})
+            case _:
+                done = {"status": "COMPLETED", "logs": logs, "metrics": {"inference_time": 1.0}, **said}
+                if job["status"] == "failed" and job["error"]["code"] != "moderation_blocked":
+                    done |= {"error": job["error"]["message"], "error_type": BROKEN}
+                elif job["status"] == "failed":
+                    done |= {"error": "Unprocessable Entity"}
+                self.say(200, done)
+
+    def _result(self, app: str, request_id: str) -> Mapping[str, Any]:
+        job, prompt = self._described(app, request_id)
+        if job["status"] == "failed":
+            if job["error"]["code"] == "moderation_blocked":
+                raise Refused(422, _detail(["body"], job["error"]["message"], "content_policy_violation"))
+            body = {"detail": job["error"]["message"], "error_type": BROKEN}
+            raise Refused(503, body, **{"X-Fal-Error-Type": BROKEN})
+        if job["status"] != "completed":
+            raise Refused(400, self.error(400, "Request is still in progress"))
+        url = self.url(f"files/{request_id}/film.mp4")
+        if "[expires]" in prompt and request_id not in self.server.shown:
+            self.server.shown.add(request_id)
+            url += "?expired=1"
+        size = self.server.studio.film_of(self.server.studio.job(_job_id(request_id))).stat().st_size
+        video = {"url": url, "content_type": "video/mp4", "file_name": "film.mp4", "file_size": size}
+        return {"video": video}
+
+
+def endpoint_of(endpoint: str) -> tuple[str, Family, tuple[str, ...]] | None:
+    """The model, its family, and the frames' fields of an endpoint; None if there is no such."""
+    for model, family in sorted(FAMILIES.items(), key=lambda known: -len(known[0])):
+        for path, frames in (
+            (family.text, ()),
+            (family.ends, (family.ends_first, family.last)),
+            (family.image, (family.first,) if family.image != family.ends else (family.first, family.last)),
+        ):
+            if endpoint == f"{model}{path}":
+                return model, family, frames
+    return None
+
+
+def ordered(endpoint: str, model: str, family: Family, frames: tuple[str, ...], data: Mapping[str, Any]) -> Order:
+    """The input as an Order. Raises Refused with 422, as pydantic would put it."""
+    known = {"prompt", "duration", "resolution", *frames, *family.always, *family.options}
+    known |= {field for field in (family.audio, family.seed, family.negative) if field}
+    if family.ratio_of_image or not frames:
+        known.add("aspect_ratio")
+    for field in data:
+        if field not in known:
+            raise Refused(422, _detail(["body", field], "Extra inputs are not permitted", "extra_forbidden"))
+    prompt = data.get("prompt")
+    if not isinstance(prompt, str) or not prompt:
+        raise Refused(422, _detail(["body", "prompt"], "Field required", "missing"))
+    if "[moderated]" in prompt:
+        text = "The content could not be processed because it contained material flagged by a content checker."
+        raise Refused(422, _detail(["body", "prompt"], text, "content_policy_violation"))
+    lengths = {family.spelled(seconds): seconds for seconds in LONGEST[model.split("/")[0]]}
+    resolution = _one_of(data, "resolution", family.resolutions, "720p")
+    ratio = _one_of(data, "aspect_ratio", family.ratios, "16:9")
+    duration = _one_of(data, "duration", tuple(lengths), family.spelled(8))
+    for field, kind in ((family.audio, bool), (family.seed, int), (family.negative, str), ("auto_fix", bool)):
+        if field in data and type(data[field]) is not kind:
+            raise Refused(422, _detail(["body", field], f"Input should be a valid {kind.__name__}", "type_error"))
+    pictures = [_picture(data, field, needed=field != family.last or family.ends != family.image) for field in frames]
+    first = pictures[0] if pictures else Image()
+    return Order(
+        prompt, endpoint, str(lengths[duration]), str(pixels(ratio, resolution)), "", first.content, first.suffix
+    )
+
+
+def _one_of(data: Mapping[str, Any], field: str, known: Sequence[str | int], default: str | int) -> Any:
+    value = data.get(field, default)
+    if value not in known or type(value) is not type(known[0]):
+        text = f"Input should be {', '.join(repr(each) for each in known)}"
+        raise Refused(422, _detail(["body", field], text, "literal_error"))
+    return value
+
+
+def _picture(data: Mapping[str, Any], field: str, *, needed: bool) -> Image:
+    if field not in data and not needed:
+        return Image()
+    if field not in data:
+        raise Refused(422, _detail(["body", field], "Field required", "missing"))
+    found = image_at(data[field])
+    if found is None:
+        raise Refused(422, _detail(["body", field], "Failed to load the image.", "image_load_error"))
+    return found
+
+
+def _detail(where: list[str], text: str, kind: str) -> Mapping[str, Any]:
+    return {"detail": [{"loc": where, "msg": text, "type": kind, "url": f"https://docs.fal.ai/errors#{kind}"}]}
+
+
+def _job_id(request_id: str) -> str:
+    try:
+        return f"video_{uuid.UUID(request_id).hex}"
+    except ValueError:
+        return request_id
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Stand for fal."""
+    serve("fal's queue", FalCounter, arguments=arguments)
+
+
+if __name__ == "__main__":
+    main()
