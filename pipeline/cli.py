@@ -153,17 +153,25 @@ def _setting(text: str) -> tuple[str, str]:
 
 @app.command()
 def simulate(
+    as_: Annotated[str, typer.Option("--as", help="openai, runway, luma, veo, fal or openrouter.")] = "openai",
     port: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.")] = 0,
     state: Annotated[Path, typer.Option(help="The folder that holds what it sold and filmed.")] = Path(".pipeline/sim"),
     latency: Annotated[float, typer.Option(help="Seconds that filming takes at least.")] = 2.0,
     ignore_keys: Annotated[bool, typer.Option("--ignore-keys", help="Do not honour Idempotency-Key.")] = False,
 ) -> None:
-    """Stand for a provider of the OpenAI Videos protocol: a server to build against without paying.
+    """Stand for a provider: a server to build against without paying.
 
     Prints its base URL when ready, and appends every sale to STATE/sales.jsonl.
     """
-    from stages.simulators.openai import main as serve
+    from importlib import import_module
 
+    from stages.errors import InputError
+    from stages.stage import nearest
+
+    known = ("openai", "runway", "luma", "veo", "fal", "openrouter")
+    if as_ not in known:
+        raise InputError(f"--as {as_}: there is no such simulator{nearest(as_, known)}; there are {', '.join(known)}")
+    serve = import_module(f"stages.simulators.{as_}").main
     state.mkdir(parents=True, exist_ok=True)
     options = ["--port", str(port), "--state", str(state), "--latency", str(latency)]
     serve([*options, *(["--ignore-keys"] if ignore_keys else [])])

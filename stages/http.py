@@ -103,12 +103,19 @@ def open_client(service: Service) -> Iterator[httpx.Client]:
     import httpx  # noqa: PLC0415 -- 0.15 s, needed by nobody who only plans
 
     key = service.key()
+
+    def keep_to_ourselves(request: httpx.Request) -> None:
+        # On the way to another host httpx drops Authorization, and no other header that may hold a key.
+        if request.url.host != urllib.parse.urlsplit(service.base_url).hostname:
+            request.headers.pop(service.key_header, None)
+
     with translated(service.name):
         sending = service.send_within
         client = httpx.Client(
             base_url=service.base_url.rstrip("/") + "/",
             headers=dict(service.headers) | ({service.key_header: f"{service.key_prefix}{key}"} if key else {}),
             timeout=httpx.Timeout(service.patience, connect=min(10.0, sending), write=sending),
+            event_hooks={"request": [keep_to_ourselves]},
         )
         with client:
             yield client

@@ -54,18 +54,21 @@ def refresh(ledger: Ledger, provider: Provider, keys: Collection[str] | None = N
     rows = in_flight(ledger, provider)
     mine = [row for row in rows if keys is None or row.key in keys]
     now = ledger.clock()
-    due = sorted((row for row in mine if row.seen not in SETTLED and row.next_look <= now), key=_created)
+    due = sorted((row for row in mine if row.seen not in SETTLED and row.next_look <= now), key=_next_look)
     if due and not provider.can_list:
-        _look_at(ledger, provider, due)
+        _look_at(ledger, provider, due[:AT_ONCE])
     elif due:
         if turn := _turn(ledger, provider):
             return _watched(mine, now, at_least=turn)
+        due.sort(key=_created)
         alone, listed = _split(due, _sold_since(ledger, provider, due[0].created_at))
+        allowed, pages = math.ceil(len(rows) / PAGE) / PACE, 0
         if listed:
             jobs = {job.id: job for job in provider.find(listed[0].created_at - SKEW)}
-            missing = _note(ledger, provider, rows, jobs, listed)
-            _slow_down(ledger, provider, math.ceil(len(jobs) / PAGE), len(rows))
-            alone = [*alone, *missing[: 1 + len(rows) // PAGE]]
+            pages = math.ceil(len(jobs) / PAGE)
+            alone = [*alone, *_note(ledger, provider, rows, jobs, listed)]
+        alone = sorted(alone, key=_next_look)[: math.ceil(allowed * max(provider.poll, PACE))]
+        _next_turn(ledger, provider, (pages + len(alone)) / allowed)
         _look_at(ledger, provider, alone)
     if due:
         rows, now = in_flight(ledger, provider), ledger.clock()
@@ -96,6 +99,10 @@ def _created(row: Purchase) -> float:
     return row.created_at
 
 
+def _next_look(row: Purchase) -> float:
+    return row.next_look
+
+
 def _watched(rows: Sequence[Purchase], now: float, at_least: float = 0.05) -> Watched:
     waiting = [row for row in rows if row.seen not in SETTLED]
     return Watched(
@@ -107,7 +114,7 @@ def _watched(rows: Sequence[Purchase], now: float, at_least: float = 0.05) -> Wa
 
 def _look_at(ledger: Ledger, provider: Provider, rows: Sequence[Purchase]) -> None:
     """One request each. What has ended is marked, and left to `collect`."""
-    for row in sorted(rows, key=lambda row: row.next_look)[:AT_ONCE]:
+    for row in rows:
         if may_look(ledger, provider, row):
             now, job = looked(ledger, provider, row)
             if job.state in SETTLED:
@@ -188,11 +195,10 @@ def _turn(ledger: Ledger, provider: Provider) -> float:
     return max(float(row["next_list"]) - now, 0.05)
 
 
-def _slow_down(ledger: Ledger, provider: Provider, pages: int, watched: int) -> None:
-    """A list that is long for what it tells, since others buy there as well, is asked for less often."""
-    every = PACE * pages / math.ceil(watched / PAGE)
-    if every <= max(provider.poll, PACE):
+def _next_turn(ledger: Ledger, provider: Provider, distance: float) -> None:
+    """What took many requests, as when others buy there as well, is done less often."""
+    if distance <= max(provider.poll, PACE):
         return
-    whose = {"provider": provider.name, "account": provider.account, "then": ledger.clock() + every}
+    whose = {"provider": provider.name, "account": provider.account, "then": ledger.clock() + distance}
     with ledger.store.transaction() as database:
         database.change("UPDATE watch SET next_list = :then WHERE provider = :provider AND account = :account", whose)

@@ -32,19 +32,20 @@ def postgres_server() -> Iterator[str]:
         pytest.skip(postgres.LACKING)
     with postgres.server() as address:
         yield address
-        close_idle()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest) -> str:
+def database(request: pytest.FixtureRequest) -> Iterator[str]:
     """Where a new ledger's rows go: with each test that takes this, once into either store."""
     if request.param == "sqlite":
-        return ""
+        yield ""
+        return
     server = str(request.getfixturevalue("postgres_server"))
     name = f"ledger_{next(NUMBERS)}"
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}".encode())
-    return f"{server.rpartition('/')[0]}/{name}"
+    yield f"{server.rpartition('/')[0]}/{name}"
+    close_idle()
 
 
 NUMBERS = itertools.count()

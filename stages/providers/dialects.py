@@ -229,7 +229,9 @@ FASTVIDEO = Dialect(  # fastvideo/entrypoints/openai/video_api.py @2f3d4074: wit
     bills=False,
 )
 
-LITELLM = Dialect(  # litellm 1.106.2: its list asks another server, and calls jobs by other ids than its create
+# litellm 1.106.2, seen: no list for a proxy's models, no way to delete, other fields are dropped without a word, each
+# answer has another id for the same job. It sends again by itself, and so pays twice: `num_retries: 0` in its config.
+LITELLM = Dialect(
     name="litellm",
     url_variable="LITELLM_BASE_URL",
     keys=(Key("LITELLM_API_KEY"), Key("LITELLM_MASTER_KEY")),

@@ -21,8 +21,9 @@ from stages.providers import State, VideoJob, VideoRequest
 from stages.providers.veo import shape
 
 STATES: Mapping[str, State] = {"IN_QUEUE": "queued", "IN_PROGRESS": "running"}
-PATH = re.compile(r"[\w.-]+(/[\w.-]+)*")
-"""A job's or a model's path. It is put behind our base URL, so it may not lead elsewhere."""
+NAME = r"\w[\w.-]*"
+PATH = re.compile(rf"{NAME}(/{NAME})*")
+"""A job's path. It is put behind our base URL, so it may not lead elsewhere."""
 
 TRIES = 2
 """How often a film's address is asked for: the second one is fresh."""
@@ -152,7 +153,7 @@ class Fal:
             headers={"x-fal-no-retry": "1", "Idempotency-Key": key},
         )
         data = self._checked(answer).data()
-        if not PATH.fullmatch(str(data.get("request_id") or "")):
+        if not re.fullmatch(NAME, str(data.get("request_id") or "")):
             raise ProviderUnavailable(f"{self.name} answered without a request id", "transient", "no_id")
         app = "/".join(request.model.split("/")[:2])  # status and result know only the owner and the app
         status = self._own(data.get("status_url")) or f"{app}/requests/{data['request_id']}/status"
@@ -201,7 +202,7 @@ class Fal:
         base = self.base_url.rstrip("/") + "/"
         path = str(url or "").partition("?")[0]
         below = path.removeprefix(base)
-        return below if path.startswith(base) and PATH.fullmatch(below) and ".." not in below else ""
+        return below if path.startswith(base) and PATH.fullmatch(below) else ""
 
     def _checked(self, answer: Answer) -> Answer:
         _, text = error_words(answer.data())
@@ -339,6 +340,6 @@ def _url(result: Answer) -> str:
 
 
 def _path(job_id: str) -> str:
-    if not PATH.fullmatch(job_id) or ".." in job_id:
+    if not PATH.fullmatch(job_id):
         raise InputError(f"'{job_id}' is no job of fal")
     return job_id

@@ -8,6 +8,7 @@ the ledger's deadline.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -139,23 +140,20 @@ class OpenAI:
 
         Seen: the film; JSON with its URL; a refusal with its URL in the text,
         or in the job; and JSON with a path on the server's own disk, which is
-        refused.
+        refused. A link that has expired is asked for once more.
         """
-        try:
-            download(self.service, self._path(job_id, "content"), target)
-        except ProviderRefused as refused:
-            url = self._linked(job_id, refused)
-        else:
-            note = _note(target)
-            if not note:
+        for fresh in (True, False):
+            if not (url := self._placed(job_id, target)):
                 return
-            url = found_url(note, self.base_url)
-            target.unlink()
-            if not url:
-                place = note.get("output_path") or note.get("file_path")
-                said = f"keeps the film on its own disk ({place})" if place else "sent JSON instead of the film"
-                raise ProviderRefused(f"{self.name} {said}: ask it for files", "invalid_request", "no_file", str(note))
-        fetch(self.service, url, target)
+            try:
+                fetch(self.service, url, target)
+                return
+            except ProviderRefused as refused:
+                if refused.failure not in ("expired", "unauthorized"):
+                    raise
+                if not fresh:
+                    sentence = f"the link of {self.name} to the film of job {job_id} has expired"
+                    raise ProviderRefused(sentence, "expired", refused.code, refused.text) from None
 
     def find(self, since: float) -> list[VideoJob]:
         """List back to `since`.
@@ -186,13 +184,29 @@ class OpenAI:
             raise InputError(f"{self.name} has no way to delete a job")
         checked(self.service, ask(self.service, "DELETE", self._path(job_id)))
 
+    def _placed(self, job_id: str, target: Path) -> str:
+        """The URL of the film; empty if it came at once, and is in `target`."""
+        target.unlink(missing_ok=True)
+        try:
+            download(self.service, self._path(job_id, "content"), target)
+        except ProviderRefused as refused:
+            return self._linked(job_id, refused)
+        if not (note := _note(target)):
+            return ""
+        target.unlink()
+        if url := found_url(note, self.base_url):
+            return url
+        place = note.get("output_path") or note.get("file_path")
+        said = f"keeps the film on its own disk ({place})" if place else "sent JSON instead of the film"
+        raise ProviderRefused(f"{self.name} {said}: ask it for files", "invalid_request", "no_file", str(note))
+
     def _decoded(self, data: Mapping[str, Any], job_id: str = "") -> VideoJob:
         return decoded(data, job_id, self.dialect)
 
     def _retrieved(self, job_id: str) -> Mapping[str, Any]:
         """The job as the server has it; empty if it has none of that id."""
         answer = ask(self.service, "GET", self._path(job_id))
-        data = found_job(answer.data())
+        data = found_job(answer.data()) or _quoted_job(error_words(answer.data())[1])
         if answer.status < 300 and data:
             return data
         if "status" in data and (_id(data) == job_id or str(data.get("object")).startswith("video")):
@@ -309,7 +323,7 @@ def decoded(data: Mapping[str, Any], job_id: str = "", dialect: Dialect = OPENAI
         _wonder(dialect.name, word)
     echoes = dialect.echoes
     return VideoJob(
-        id=_id(data) or job_id,
+        id=job_id or _id(data),  # LiteLLM's proxy calls the same job differently each time
         state=state,
         progress=_progress(data.get("progress")),
         failure=failure,
@@ -329,6 +343,14 @@ def found_job(data: Mapping[str, Any]) -> Mapping[str, Any]:
     """The job in an answer, bare or wrapped once; empty if there is none."""
     jobs = [each for each in (data, *(data.get(name) for name in COVERS)) if isinstance(each, Mapping)]
     return next((job for job in jobs if _id(job)), next((job for job in jobs if "status" in job), {}))
+
+
+def _quoted_job(text: str) -> Mapping[str, Any]:
+    """The job in a gateway's complaint about a failed one, which came to it as an error; empty if there is none."""
+    with contextlib.suppress(ValueError):
+        data, _ = json.JSONDecoder().raw_decode(text, text.index("{"))
+        return found_job(data) if isinstance(data, dict) and data.get("object") == "video" else {}
+    return {}
 
 
 def found_url(data: object, base_url: str) -> str:

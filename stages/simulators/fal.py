@@ -1,9 +1,9 @@
 """A server that stands for fal's queue: `python -m stages.simulators.fal --port N --state DIR`.
 
 It knows the models that our client knows, takes any key, sells and films in
-OpenAI's simulator's studio, and logs to DIR/sales.jsonl. The words in a prompt
-that ask for trouble are the studio's, and `[expires]`: the first address of the
-film is out of date, the next is not. fal looks at a request when its turn has
+OpenAI's simulator's studio, and logs to DIR/sales.jsonl. Trouble comes by flag,
+by header (`faults`), or by the studio's words in a prompt, and `[expires]`: the
+first address of the film is out of date, the next is not. fal looks at a request when its turn has
 come; here a wrong one is answered 422 at once, and not sold.
 
 fal-client speaks https alone: start with `--tls`, and set FAL_QUEUE_RUN_HOST to
@@ -60,7 +60,7 @@ class FalCounter(Counter):
         if found is None:
             raise Refused(404, self.error(404, f"Application '{endpoint}' not found"))
         model, family, frames = found
-        sold = self.server.studio.sell(ordered(endpoint, model, family, frames, data))
+        sold = self.sell(ordered(endpoint, model, family, frames, data))
         request_id = str(uuid.UUID(sold["id"].removeprefix("video_")))
         return {
             "status": "IN_QUEUE",
@@ -75,7 +75,7 @@ class FalCounter(Counter):
         return {"response_url": here, "status_url": f"{here}/status", "cancel_url": f"{here}/cancel"}
 
     def _described(self, app: str, request_id: str) -> tuple[Mapping[str, Any], str]:
-        job = self.server.studio.job(_job_id(request_id))
+        job = self.sold(_job_id(request_id))
         if not job["model"].startswith(f"{app}/") and job["model"] != app:
             raise Refused(404, self.error(404, "Not Found"))
         return self.server.studio.described(job), job["prompt"]
@@ -110,7 +110,7 @@ class FalCounter(Counter):
         if "[expires]" in prompt and request_id not in self.server.shown:
             self.server.shown.add(request_id)
             url += "?expired=1"
-        size = self.server.studio.film_of(self.server.studio.job(_job_id(request_id))).stat().st_size
+        size = self.server.studio.film_of(self.sold(_job_id(request_id))).stat().st_size
         video = {"url": url, "content_type": "video/mp4", "file_name": "film.mp4", "file_size": size}
         return {"video": video}
 

@@ -6,7 +6,8 @@
     X-Sim-Fault: truncated      this answer breaks off in the middle
 
 A fault is `NAME[=VALUE][*TIMES][@WHERE]`; several are separated by commas.
-`WHERE` is `create`, `check`, `list`, `content`, `delete`, or an HTTP method.
+`WHERE` is `create`, `check`, `list`, `content`, `film` (where a link leads),
+`delete`, or an HTTP method.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ SALE = {
     "wrong-length": "the film is VALUE seconds long (one less than was asked)",
     "ignored-reference": "the film has nothing to do with the reference",
 }
-"""What can go wrong with a job: decided when it is sold; those of a header on another request hold for that alone."""
+"""What can go wrong with a job: decided when it is sold; by a header on another request, or with another place, it
+holds for that request alone."""
 
 START = {"forgets": "what was sold before this start is forgotten (but stays in sales.jsonl)"}
 """What can go wrong with the server; by flag only."""
@@ -91,13 +93,18 @@ class Faults:
         self._happened: dict[Fault, int] = {}
         self._lock = threading.Lock()
 
-    def strike(self, kinds: Mapping[str, str], header: str = "", places: Iterable[str] = ()) -> dict[str, Fault]:
-        """Those of `kinds` that strike now, by name; each counts as having happened. Raises ValueError as `parse`."""
+    def strike(
+        self, kinds: Mapping[str, str], header: str = "", places: Iterable[str] = (), *, located: bool = False
+    ) -> dict[str, Fault]:
+        """Those of `kinds` that strike now, by name; each counts as having happened.
+
+        `located` leaves out those without a place. Raises ValueError as `parse`.
+        """
         here = set(places)
         struck = {fault.name: fault for fault in parse(header) if fault.name in kinds}
         with self._lock:
             for fault in self.always:
-                fits = fault.name in kinds and (not fault.where or fault.where in here)
+                fits = fault.name in kinds and (fault.where in here or (not fault.where and not located))
                 if fits and (not fault.times or self._happened.get(fault, 0) < fault.times):
                     self._happened[fault] = self._happened.get(fault, 0) + 1
                     struck.setdefault(fault.name, fault)
@@ -134,8 +141,8 @@ def places(command: str, path: str) -> set[str]:
     path = path.partition("?")[0].rstrip("/")
     if command in ("POST", "DELETE"):
         return {command.lower(), "create" if command == "POST" else "delete"}
-    if re.search(r"/(content|films/[^/]+)$", path):
-        return {"get", "content"}
+    if match := re.search(r"/(content|film)(s/[^/]+)?$", path):
+        return {"get", match[1]}
     return {"get", "list" if path.endswith(("/videos", "/generations")) else "check"}
 
 

@@ -126,15 +126,12 @@ class Manner:
             "openai": {"error": dict(body)},
             "detail": {"detail": [{"msg": message, "type": "value_error"}] if status == 422 else message},
             "flat": {"object": "error", "message": message, "type": "BadRequestError", "param": None, "code": status},
-            "litellm": {
-                "error": {
-                    **body,
-                    "message": f"litellm.BadRequestError: OpenAIException - {message}",
-                    "code": str(status),
-                }
-            },
+            "litellm": {"error": {**body, "message": LITELLM_SAYS + json.dumps({"error": body}), "code": str(status)}},
         }
         return shapes[self.errors]
+
+
+LITELLM_SAYS = "litellm.BadRequestError: OpenAIException - "
 
 
 def _blame(error: Mapping[str, str]) -> int:

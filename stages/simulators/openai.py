@@ -357,6 +357,8 @@ class Desk(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     server: Server
+    _struck: Mapping[str, Fault] = {}
+    """What goes wrong with the job that is asked for, or sold, now."""
 
     def do_GET(self) -> None:
         """Retrieve, list, content."""
@@ -375,6 +377,9 @@ class Desk(BaseHTTPRequestHandler):
 
     def _answer(self, act: Any) -> None:
         def answer() -> None:
+            where = faults.places(self.command, self.path)
+            trouble, header = self.server.faults, self.headers.get(faults.HEADER, "")
+            self._struck = trouble.strike(faults.SALE, header, where, located="create" not in where)
             try:
                 body = act()
                 if body is not None:
@@ -426,8 +431,7 @@ class Desk(BaseHTTPRequestHandler):
 
     def _faults_of(self, job: sqlite3.Row) -> Mapping[str, Fault]:
         """What goes wrong with `job`, by what it was sold with and by this request."""
-        now = faults.parse(self.headers.get(faults.HEADER, ""))
-        return {**self.server.studio.faults_of(job), **{fault.name: fault for fault in now}}
+        return {**self.server.studio.faults_of(job), **self._struck}
 
     def _shown(self, video: Mapping[str, Any]) -> dict[str, Any]:
         return self.manner.shown(video, f"{self.server.url}/films/{video['id']}.mp4?signature=1")
@@ -503,11 +507,9 @@ class Desk(BaseHTTPRequestHandler):
         if parts != ["videos"]:
             raise Refusal(404, f"Invalid URL (POST {self.path})")
         order = ordered(fields, image, media_type, self.headers.get("Idempotency-Key", ""), self.manner)
-        where = faults.places(self.command, self.path)
-        trouble = self.server.faults.strike(faults.SALE, self.headers.get(faults.HEADER, ""), where)
-        if "moderated" in trouble:
+        if "moderated" in self._struck:
             raise Refusal(400, "Your request was blocked by our moderation system.", "moderation_blocked")
-        self._send(self.manner.created, self._shown(self.server.studio.sell(replace(order, faults=trouble))))
+        self._send(self.manner.created, self._shown(self.server.studio.sell(replace(order, faults=self._struck))))
         return None
 
     def _body(self) -> tuple[dict[str, str], bytes, str]:
@@ -541,7 +543,7 @@ class Desk(BaseHTTPRequestHandler):
             raise Refusal(400, "The simulator has no thumbnails or sprite sheets.", "invalid_value", "variant")
         if video["status"] != "completed":
             raise Refusal(*(self.manner.failed if video["status"] == "failed" else self.manner.early), "not_found")
-        url = f"{self.server.url}/films/{job['id']}.mp4?signature=1"
+        url = f"{self.server.url}/films/{job['id']}.mp4?signature={secrets.token_hex(4)}"
         match self.manner.link:
             case "detail":
                 raise Refusal(400, f"Video has been uploaded to cloud storage. Please use the cloud URL: {url}")

@@ -1,9 +1,9 @@
 """A server that stands for OpenRouter's Videos API: `python -m stages.simulators.openrouter --port N --state DIR`.
 
 It knows four models and their records, takes any key, sells and films in
-OpenAI's simulator's studio, and logs to DIR/sales.jsonl. The words in a prompt
-that ask for trouble are the studio's, and `[expires]`: the first signed address
-of the film is out of date, the next is not.
+OpenAI's simulator's studio, and logs to DIR/sales.jsonl. Trouble comes by flag,
+by header (`faults`), or by the studio's words in a prompt, and `[expires]`: the
+first signed address of the film is out of date, the next is not.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class OpenRouterCounter(Counter):
             case "GET", ["videos", "models"]:
                 return {"data": list(MODELS.values())}
             case "POST", ["videos"]:
-                self.say(202, self._described(self.server.studio.sell(self._ordered())))
+                self.say(202, self._described(self.sell(self._ordered())))
                 return None
             case "GET", ["videos", job_id]:
                 return self._described(self._job(job_id))
@@ -96,8 +96,7 @@ class OpenRouterCounter(Counter):
         return {"error": {"code": status, "message": text}}
 
     def _job(self, job_id: str) -> Mapping[str, Any]:
-        studio = self.server.studio
-        return studio.described(studio.job(_studio_id(job_id)))
+        return self.described(_studio_id(job_id))
 
     def _described(self, job: Mapping[str, Any]) -> Mapping[str, Any]:
         job_id = f"{PREFIX}{job['created_at']}-{job['id'].removeprefix('video_')}"

@@ -1,9 +1,9 @@
 """A server that stands for Veo on the Gemini API: `python -m stages.simulators.veo --port N --state DIR`.
 
 It speaks `predictLongRunning` as google-genai 2.34.0 does, takes any key, sells
-and films in OpenAI's simulator's studio, and logs to DIR/sales.jsonl. The words
-in a prompt that ask for trouble are the studio's, and `[expires]`: the file is
-deleted when it is fetched.
+and films in OpenAI's simulator's studio, and logs to DIR/sales.jsonl. Trouble
+comes by flag, by header (`faults`), or by the studio's words in a prompt, and
+`[expires]`: the file is deleted when it is fetched.
 
 google-genai reads a file's name from `https://` addresses alone. With `--tls`
 the server speaks that, by a certificate that it makes itself: point SSL_CERT_FILE
@@ -19,11 +19,12 @@ import ipaddress
 import json
 import re
 import signal
+import sqlite3
 import ssl
 import threading
 import urllib.parse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ from cryptography.x509.oid import NameOID
 
 from stages.clip import Size
 from stages.files import attempt
+from stages.simulators import faults
+from stages.simulators.faults import Faults
 from stages.simulators.openai import IMAGES, UPLOAD_LIMIT, Desk, Order, Refusal, Server, Studio
 
 MAGIC = {"image/jpeg": b"\xff\xd8", "image/png": b"\x89PNG", "image/webp": b"RIFF"}
@@ -104,14 +107,34 @@ class Counter(Desk):
             raise Refused(400, self.error(400, "The body should be a JSON object."))
         return found
 
+    def sell(self, order: Order) -> Mapping[str, Any]:
+        """Sell and film it, with whatever trouble is due: the studio's description."""
+        if "moderated" in self._struck:
+            raise Refused(400, self.error(400, "Your request was blocked by our moderation system."))
+        return self.server.studio.sell(replace(order, faults=self._struck))
+
+    def sold(self, job_id: str) -> sqlite3.Row:
+        """The studio's job of that id."""
+        job = self.server.studio.job(job_id)
+        if "lost" in self._faults_of(job):
+            raise Refused(404, self.error(404, "Not found."))
+        return job
+
+    def described(self, job_id: str) -> Mapping[str, Any]:
+        """That job, as the studio describes it."""
+        return self.server.studio.described(self.sold(job_id))
+
     def film(self, job_id: str) -> None:
         """Send the film of a finished job."""
-        self._content(self.server.studio.job(job_id), "video")
+        self._content(self.sold(job_id), "video")
 
     def url(self, path: str) -> str:
         """An address here, by the name that the caller knows us by."""
         scheme = "https" if self.server.secure else "http"
         return f"{scheme}://{self.headers.get('Host')}/{path}"
+
+    def _complain(self, status: int, message: str, code: str, headers: Mapping[str, str]) -> None:
+        self.say(status, self.error(status, message), **headers)
 
     def _act(self) -> Mapping[str, Any] | None:
         address = urllib.parse.urlsplit(self.path)
@@ -133,8 +156,16 @@ class Counter(Desk):
 class Shop(Server):
     """A server with a counter, below `path`; over TLS if it has a certificate."""
 
-    def __init__(self, port: int, studio: Studio, counter: type[Counter], path: str = "", tls: Path | None = None):
-        super().__init__(port, studio)
+    def __init__(
+        self,
+        port: int,
+        studio: Studio,
+        counter: type[Counter],
+        path: str = "",
+        tls: Path | None = None,
+        trouble: Faults | None = None,
+    ) -> None:
+        super().__init__(port, studio, trouble=trouble)
         self.RequestHandlerClass = counter
         self.path, self.secure = path, tls is not None
         self.shown: set[str] = set()  # the films whose address was given out once
@@ -159,10 +190,18 @@ def serve(name: str, counter: type[Counter], path: str = "", arguments: list[str
     parser.add_argument("--settle", type=float, default=3.0, help="seconds until a sale has surely landed")
     parser.add_argument("--no-film", action="store_true", help="hand out a plain unsigned film (for tests)")
     parser.add_argument("--tls", action="store_true", help="speak https; the certificate is DIR/tls.pem")
+    faults.add_flag(parser)
     given = parser.parse_args(arguments)
-    state = given.state.resolve()
-    studio = Studio(state, latency=given.latency, settle=given.settle, keys=False, films=not given.no_film)
-    server = Shop(given.port, studio, counter, path, certificate(state) if given.tls else None)
+    state, trouble = given.state.resolve(), faults.given(given.fault)
+    studio = Studio(
+        state,
+        latency=given.latency,
+        settle=given.settle,
+        keys=False,
+        films=not given.no_film,
+        forgets=bool(trouble.strike(faults.START)),
+    )
+    server = Shop(given.port, studio, counter, path, certificate(state) if given.tls else None, trouble)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
     with attempt(state / "url") as part:
@@ -274,11 +313,11 @@ class VeoCounter(Counter):
             order = ordered(model, data)
         except ValueError as error:
             raise Refused(400, self.error(400, str(error))) from None
-        sold = self.server.studio.sell(order)
+        sold = self.sell(order)
         return {"name": f"models/{model}/operations/{sold['id'].removeprefix('video_')}"}
 
     def _operation(self, model: str, operation: str) -> Mapping[str, Any]:
-        job = self.server.studio.job(f"video_{operation}")
+        job = self.sold(f"video_{operation}")
         name = f"models/{model}/operations/{operation}"
         if job["model"] != model:
             raise Refused(404, self.error(404, f"{name} is not found."))
@@ -299,7 +338,7 @@ class VeoCounter(Counter):
 
     def _send_on(self, file: str) -> None:
         """A file is given out by a storage, signed, behind a redirect."""
-        job = self.server.studio.job(f"video_{file}")
+        job = self.sold(f"video_{file}")
         if "[expires]" in job["prompt"]:
             text = f"You do not have permission to access the File {file} or it may not exist."
             raise Refused(403, self.error(403, text))

@@ -39,7 +39,7 @@ from stages.providers.openai import account_at
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDE = Size(1280, 720)
-QUICK = ("--no-film", "--latency", "0.3", "--settle", "0")
+QUICK = ("--no-film", "--latency", "0.1", "--settle", "0")
 FAILURES = ("moderation_input", "moderation_output", "invalid_request", "quota", "transient")
 
 
@@ -152,9 +152,18 @@ def bought(at: Opened) -> VideoJob:
     return at.settled(job.id)
 
 
-def picture(target: Path, size: Size) -> Path:
-    run_ffmpeg(["-f", "lavfi", "-i", f"testsrc2=s={size}", "-frames:v", "1", str(target)])
-    return target
+@pytest.fixture(scope="session")
+def draw(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Size], Path]:
+    """Makes a picture of a size."""
+    folder = tmp_path_factory.mktemp("pictures")
+
+    def draw(size: Size) -> Path:
+        target = folder / f"{size}.png"
+        if not target.exists():
+            run_ffmpeg(["-f", "lavfi", "-i", f"testsrc2=s={size}", "-frames:v", "1", str(target)])
+        return target
+
+    return draw
 
 
 # ---------------------------------------------------------------- the contract
@@ -190,9 +199,9 @@ def test_what_a_job_says_of_itself_is_what_was_asked(at: Opened, bought: VideoJo
     assert bought.created_at is None or abs(bought.created_at - time.time()) < 120
 
 
-def test_a_picture_to_begin_with_is_taken(at: Opened, tmp_path: Path) -> None:
-    first = picture(tmp_path / "first.png", at.stand.size)
-    job = at.provider.submit(replace(at.request("from a picture"), reference=first), "picture")
+def test_a_picture_to_begin_with_is_taken(at: Opened, draw: Callable[[Size], Path]) -> None:
+    request = replace(at.request("from a picture"), reference=draw(at.stand.size))
+    job = at.provider.submit(request, "picture")
     assert at.settled(job.id).state == "done"
 
 
@@ -210,8 +219,10 @@ def test_a_sale_is_found_in_the_list(at: Opened, bought: VideoJob) -> None:
 
 
 @pytest.mark.parametrize("wish", ["last_frame", "audio", "negative", "loop", "seed"])
-def test_what_it_has_no_words_for_is_refused_before_it_is_sent(at: Opened, wish: str, tmp_path: Path) -> None:
-    image = picture(tmp_path / "image.png", at.stand.size)
+def test_what_it_has_no_words_for_is_refused_before_it_is_sent(
+    at: Opened, wish: str, draw: Callable[[Size], Path]
+) -> None:
+    image = draw(at.stand.size)
     wishes = {"last_frame": image, "audio": False, "negative": "people", "loop": True, "seed": 7}
     framed = {"reference": image} if wish == "last_frame" else {}
     request = replace(at.request(f"with {wish}"), **{wish: wishes[wish]}, **framed)  # type: ignore[arg-type]

@@ -214,6 +214,18 @@ def test_a_failed_job_comes_with_any_status(host: Host, status: int) -> None:
     assert at(host, VLLM_OMNI).check("video_1").state == "failed"
 
 
+def test_a_failed_job_may_be_quoted_by_a_gateway(host: Host) -> None:
+    """LiteLLM's proxy in front of vLLM-Omni, seen with 1.106.2."""
+    job = {**VIDEO, "id": "video_gen_1", "status": "failed", "error": {"code": 500, "message": "oom"}}
+    message = f"litellm.InternalServerError: OpenAIException - {json.dumps(job)}\n\nLiteLLM: no fallback {{}}"
+    host.script = lambda asked: said({"error": {"message": message, "code": "500"}}, 500)
+    found = at(host, LITELLM).check("video_1")
+    assert (found.id, found.state, found.text) == ("video_1", "failed", "oom")
+    host.script = lambda asked: said({"error": {"message": 'OpenAIException - {"error": "oops"}'}}, 500)
+    with pytest.raises(ProviderUnavailable):
+        at(host, LITELLM).check("video_1")
+
+
 @pytest.mark.parametrize("body", [b"<html>welcome</html>", b"[]", b"{}"])
 def test_an_answer_without_a_job_is_an_outage_and_no_job(host: Host, body: bytes) -> None:
     host.script = lambda asked: Answer(200, body)

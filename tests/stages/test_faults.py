@@ -14,7 +14,7 @@ import pytest
 from test_simulator import patiently, sales, simulator, until
 
 from stages.clip import Size
-from stages.errors import Later, ProviderError, ProviderRefused, ProviderUnavailable
+from stages.errors import Later, ProviderRefused, ProviderUnavailable
 from stages.ffmpeg import run_ffmpeg
 from stages.ledger import collect, open_ledger, purchases, submit_once
 from stages.media import open_clip
@@ -145,10 +145,8 @@ def test_a_reference_is_ignored(tmp_path: Path) -> None:
             job = struck(url, fault).submit(wish, "key")
             until(lambda job=job: sim(url).check(job.id).state == "done")  # type: ignore[misc]
             sim(url).download(job.id, tmp_path / "film.mp4")
-            said = run_ffmpeg(
-                ["-i", str(tmp_path / "film.mp4"), "-frames:v", "1"]
-                + ["-vf", "signalstats,metadata=print:key=lavfi.signalstats.YAVG", "-f", "null", "-"]
-            )
+            seeing = ("-vf", "signalstats,metadata=print:key=lavfi.signalstats.YAVG", "-f", "null", "-")
+            said = run_ffmpeg(["-i", str(tmp_path / "film.mp4"), "-frames:v", "1", *seeing])
             seen[fault] = float(said.rpartition("YAVG=")[2].split()[0])
     assert seen[""] > 225
     assert seen["ignored-reference"] < 220
@@ -160,10 +158,13 @@ def test_a_film_expires_wherever_it_is(url: str, tmp_path: Path) -> None:
         struck(url, "expired").download(job, tmp_path / "film.mp4")
     assert expired.value.failure == "expired"
     sim(url).download(job, tmp_path / "film.mp4")
-    with simulator(tmp_path / "sim", *QUICK, "--link", "body", "--fault", "expired*1@content") as linked:
+    with simulator(tmp_path / "sim", *QUICK, "--link", "body", "--fault", "expired*1@film") as linked:
         job = done(linked)
-        with pytest.raises(ProviderError):
-            sim(linked).download(job, tmp_path / "again.mp4")
+        sim(linked).download(job, tmp_path / "fresh.mp4")  # by the second link
+        assert open_clip(tmp_path / "fresh.mp4").picture
+        with pytest.raises(ProviderRefused) as expired:
+            sim(linked).download(done(linked, "expired"), tmp_path / "film.mp4")
+        assert expired.value.failure == "expired"
 
 
 def test_a_truncated_film_is_taken_up_where_it_broke(tmp_path: Path) -> None:

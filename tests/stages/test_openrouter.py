@@ -163,11 +163,11 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         ({"status": "completed", "expires_at": 1760000000}, "done", "", None),
         ({"status": "failed", "error": "The vendor had an error"}, "failed", "transient", None),
         ({"status": "failed", "error": "x", "usage": {"cost": 0}}, "failed", "transient", False),
-        ({"status": "failed", "error": "blocked by moderation", "usage": {"cost": 0.4}}, "failed", "moderation_output", True),
+        ({"status": "failed", "error": "moderation", "usage": {"cost": 0.4}}, "failed", "moderation_output", True),
         ({"status": "cancelled"}, "failed", "transient", None),
         ({"status": "expired"}, "failed", "expired", None),
     ],
-)  # fmt: skip
+)
 def test_jobs(data: Mapping[str, Any], state: str, failure: str, billed: bool | None) -> None:
     job = decoded(data, JOB)
     assert (job.id, job.state, job.failure, job.billed) == (JOB, state, failure, billed)

@@ -18,7 +18,6 @@ from test_openai_provider import Answer, Asked, Host, opened, said
 
 from stages.clip import Size
 from stages.errors import (
-    AfterframeError,
     InputError,
     Later,
     ProviderError,
@@ -29,6 +28,7 @@ from stages.errors import (
 from stages.ledger import Ledger, collect, open_ledger, purchases, submit_once
 from stages.providers import Provider, VideoJob, VideoRequest
 from stages.providers.veo import Veo, decoded, veo
+from stages.simulators.faults import Faults, parse
 from stages.simulators.openai import Studio
 from stages.simulators.veo import Counter, Shop, VeoCounter, ordered, pixels
 
@@ -37,6 +37,7 @@ MODEL = "veo-3.1-fast-generate-preview"
 NAME = f"models/{MODEL}/operations/abc123"
 WISH = VideoRequest("a rose opens", MODEL, Size(1280, 720), 4)
 FILM = {"done": True, "response": {"generateVideoResponse": {"generatedSamples": [{"video": {"uri": "URI"}}]}}}
+FILTERED = {"done": True, "response": {"generateVideoResponse": {"raiMediaFilteredCount": 1}}}
 PNG = b"\x89PNG not much of a photo"
 
 
@@ -44,13 +45,20 @@ PNG = b"\x89PNG not much of a photo"
 def open_shop(folder: Path, counter: type[Counter], path: str = "", latency: float = 0.0) -> Iterator[Shop]:
     """A simulator in this process, which hands out plain films at once."""
     studio = Studio(folder, latency=latency, settle=0.0, keys=False, films=False)
-    with Shop(0, studio, counter, path) as shop:
+    with running(Shop(0, studio, counter, path)) as shop:
+        yield shop
+
+
+@contextlib.contextmanager
+def running(shop: Shop) -> Iterator[Shop]:
+    """`shop`, open until the block ends."""
+    with shop:
         thread = threading.Thread(target=shop.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield shop
         shop.shutdown()
         thread.join(10)
-    studio.close()
+    shop.studio.close()
 
 
 def settled(provider: Provider, job_id: str) -> VideoJob:
@@ -168,15 +176,15 @@ def test_what_cannot_be_said_is_refused_before_anything_is_sent(
     assert not host.asked
 
 
-def test_an_answer_without_an_operation_leaves_the_outcome_open(provider: Veo, host: Host) -> None:
-    for name in ("", "https://evil/models/x/operations/y", "models/x/operations/../../files"):
-        host.script = lambda asked, name=name: said({"name": name})  # type: ignore[misc]
-        with pytest.raises(ProviderUnavailable) as raised:
-            provider.submit(WISH, "key")
-        assert raised.value.code == "no_id"
+@pytest.mark.parametrize("name", ["", "https://evil/models/x/operations/y", "models/x/operations/../../files"])
+def test_an_answer_without_an_operation_leaves_the_outcome_open(provider: Veo, host: Host, name: str) -> None:
+    host.script = lambda asked: said({"name": name})
+    with pytest.raises(ProviderUnavailable) as raised:
+        provider.submit(WISH, "key")
+    assert raised.value.code == "no_id"
     host.asked.clear()
     with pytest.raises(InputError, match="no operation"):
-        provider.check("https://evil/operations/1")
+        provider.check(name)
     assert not host.asked
 
 
@@ -202,7 +210,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         ({}, "running", ""),
         ({"metadata": {"a word": "from the future"}}, "running", ""),
         (FILM, "done", ""),
-        ({"done": True, "response": {"generateVideoResponse": {"raiMediaFilteredCount": 1}}}, "failed", "moderation_output"),
+        (FILTERED, "failed", "moderation_output"),
         ({"done": True, "response": {}}, "failed", "transient"),
         ({"done": True, "error": {"code": 13, "message": "internal"}}, "failed", "transient"),
         ({"done": True, "error": {"code": 8, "message": "exhausted"}}, "failed", "quota"),
@@ -219,7 +227,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         ),
         ({"done": True, "error": {"message": None}}, "failed", "transient"),
     ],
-)  # fmt: skip
+)
 def test_operations(operation: Mapping[str, Any], state: str, failure: str) -> None:
     job = decoded(operation, NAME)
     assert (job.id, job.state, job.failure, job.model) == (NAME, state, failure, MODEL)
@@ -424,6 +432,16 @@ def test_the_simulator_looks_at_the_instance(instance: Mapping[str, Any]) -> Non
         ordered(MODEL, {"instances": [instance]})
 
 
-def test_every_failure_is_one_of_ours() -> None:
-    for kind in (ProviderRefused, ProviderUnavailable, InputError):
-        assert issubclass(kind, AfterframeError)
+def test_trouble_by_flag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The faults that every simulator has, in Google's words."""
+    monkeypatch.setenv("GEMINI_API_KEY", KEY)
+    trouble = Faults(parse("429=7*1,lost"))
+    studio = Studio(tmp_path / "veo", latency=0.0, settle=0.0, keys=False, films=False)
+    with running(Shop(0, studio, VeoCounter, "/v1beta", trouble=trouble)) as shop:
+        provider = Veo(shop.url)
+        with pytest.raises(Later) as later:
+            provider.submit(WISH, "key")
+        assert later.value.seconds == 7
+        job = provider.submit(WISH, "key")
+        assert provider.check(job.id).state == "gone"
+        assert len(sales(shop)) == 1

@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -76,12 +77,13 @@ class Shop:
     def submit(self, request: VideoRequest, key: str) -> VideoJob:
         """Take a while, sell, take a while to say so."""
         time.sleep(random.uniform(0, 6) / SPEED)
-        sale = {"id": f"{key}-{random.getrandbits(32):x}", "at": clock(), "prompt": request.prompt}
+        job_id, at = f"{key}-{random.getrandbits(32):x}", clock()
+        sale = {"id": job_id, "at": at, "prompt": request.prompt}
         handle = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(handle, json.dumps(sale).encode() + b"\n")
         os.close(handle)
         time.sleep(random.uniform(0, 3) / SPEED)
-        return VideoJob(sale["id"], "queued", created_at=sale["at"])
+        return VideoJob(job_id, "queued", created_at=at)
 
     def check(self, job_id: str) -> VideoJob:
         """It is filmed for ever."""
@@ -99,7 +101,7 @@ class Shop:
         return [job for job in reversed(sold) if (job.created_at or 0) >= since]
 
 
-def sales(log: Path) -> list[dict[str, str | float]]:
+def sales(log: Path) -> list[dict[str, Any]]:
     """What the shop wrote down."""
     return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
