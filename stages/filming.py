@@ -65,9 +65,10 @@ Frame: TypeAlias = Annotated[str, Unit(parse_frame, "9:16 | 1280x720")]
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What is asked of a model besides the prompt. `reference` and `last_frame` are identities: how a picture was
-    made from what, not its bytes."""
+    """What is asked for, whoever films it. `reference` and `last_frame` are identities: how a picture was made
+    from what, not its bytes."""
 
+    prompt: str
     frame: str
     reference: str = ""
     last_frame: str = ""
@@ -77,16 +78,21 @@ class Wish:
     loop: bool = False
     take: int = 1
 
+    @classmethod
+    def of(cls, **said: Any) -> Wish:
+        """The wish in a stage's arguments, whatever else is among them."""
+        return cls(**{name: said[name] for name in cls.__slots__ if name in said})
 
-def purchase_key(prompt: str, wish: Wish) -> str:
+
+def purchase_key(wish: Wish) -> str:
     """What is bought, as a hash: what was asked for, and the take.
 
     Not the model, the length, the price or any version: none of these may
     make us buy again what we have. What was left as it is by default is left
     out, so that a new kind of wish changes no older key.
     """
-    said = {name: value for name, value in asdict(wish).items() if value != getattr(Wish(""), name)}
-    return hashlib.sha256(json.dumps(["film 2", prompt, said], sort_keys=True).encode()).hexdigest()
+    said = {name: value for name, value in asdict(wish).items() if value != getattr(Wish("", ""), name)}
+    return hashlib.sha256(json.dumps(["film", said], sort_keys=True).encode()).hexdigest()
 
 
 # ---------------------------------------------------------------- what is for sale
@@ -178,9 +184,9 @@ def _own(file: Path, name: str, said: object) -> presets.Sheet:
         raise InputError(f"{file.name}: {name}: should name a model, or say base_url:, seconds: and sizes:")
     for key in set(said) - OWN:
         raise InputError(f"{file.name}: {name}.{key}: is not known{nearest(key, OWN)}")
-    plain = ("base_url", "dialect", "key_variable")
-    facts = {key: said[key] for key in plain if key in said} | {"provider": "openai"}
-    listed = {key: value for key, value in said.items() if key not in (*plain, "price")}
+    plain = ("base_url", "key_variable")
+    facts = {key: said[key] for key in plain if key in said} | {"provider": said.get("dialect", "any")}
+    listed = {key: value for key, value in said.items() if key not in (*plain, "price", "dialect")}
     values = {"model": name, "rate": USUAL_RATE, "audio": "never", "typical": 30, **listed}
     if "price" in said:
         values |= {f"price.{size}": said["price"] for size in said["sizes"]}
@@ -188,9 +194,7 @@ def _own(file: Path, name: str, said: object) -> presets.Sheet:
     return presets.Sheet(name, file, facts, made)
 
 
-def route(
-    models: Sequence[str], frame: str, length: Fraction, prompt: str, shop: Market, bought: Sequence[Purchase] = ()
-) -> Route:
+def route(models: Sequence[str], wish: Wish, length: Fraction, shop: Market, bought: Sequence[Purchase] = ()) -> Route:
     """The first of `models` that can film this, or the one that already did.
 
     Raises InputError with what is wrong with each of them.
@@ -206,7 +210,7 @@ def route(
             return known
     for asked, sheet in named:
         try:
-            return replace(_offer(sheet, asked, frame, length, prompt, shop), passed_over=tuple(reasons))
+            return replace(_offer(sheet, asked, wish, length, shop), passed_over=tuple(reasons))
         except InputError as error:
             reasons.append(str(error))
             parameters.append(error.parameter)
@@ -227,7 +231,7 @@ def _named(models: Sequence[str], shop: Market) -> list[tuple[str, presets.Sheet
     return found
 
 
-def _offer(sheet: presets.Sheet, asked: str, frame: str, length: Fraction, prompt: str, shop: Market) -> Route:
+def _offer(sheet: presets.Sheet, asked: str, wish: Wish, length: Fraction, shop: Market) -> Route:
     closed = sheet.get("retires_on")
     if closed and date.fromisoformat(str(closed)) <= shop.today:
         raise InputError(
@@ -238,23 +242,36 @@ def _offer(sheet: presets.Sheet, asked: str, frame: str, length: Fraction, promp
     variable = sheet.facts.get("key_variable", "")
     if variable and variable not in shop.keys:
         raise InputError(f"{sheet.name} needs a key in {variable}, which is not set", "model")
-    size = _size(sheet, frame)
-    lengths = [each for each in sheet["seconds"] if each >= length]
+    _check_wish(sheet, wish)
+    size = _size(sheet, wish)
+    sold = sheet.get(f"seconds_by_size.{size}") or sheet["seconds"]
+    lengths = [each for each in sold if each >= length]
     if not lengths:
         raise InputError(
-            f"{sheet.name} sells at most {max(sheet['seconds'])} s ({sheet.place('seconds')}),"
-            f" not {printed_seconds(length)} s",
+            f"{sheet.name} sells at most {max(sold)} s ({sheet.place('seconds')}), not {printed_seconds(length)} s",
             "length",
         )
-    limit = sheet.get("prompt_limit")
-    if limit and len(prompt) > limit:
-        place = sheet.place("prompt_limit")
-        raise InputError(f"{len(prompt)} characters; {sheet.name} takes {limit} ({place})", "prompt")
-    price = sheet.get(f"price.{size}")
+    price = sheet.get(f"price_silent.{size}") if not wish.audio else None
+    price = sheet.get(f"price.{size}") if price is None else price
     if price is None:
         raise InputError(f"{sheet.name} at {size}: its price is not known ({sheet.file.name})", "model")
     bought = min(lengths)
     return Route(sheet, size, bought, Decimal(str(price)) * bought)
+
+
+def _check_wish(sheet: presets.Sheet, wish: Wish) -> None:
+    """Raise InputError for what the model cannot do: dropped in silence, it would be paid for and missed."""
+    limit = sheet.get("prompt_limit")
+    if limit and len(wish.prompt) > limit:
+        place = sheet.place("prompt_limit")
+        raise InputError(f"{len(wish.prompt)} characters; {sheet.name} takes {limit} ({place})", "prompt")
+    for name, words in (("last_frame", "a last frame"), ("negative", "what should not be seen"), ("loop", "a loop")):
+        if getattr(wish, name) and sheet.get(name) is False:
+            raise InputError(f"{sheet.name} knows no {words} ({sheet.place(name)})", name)
+    if wish.seed is not None and sheet.get("seed") is False:
+        raise InputError(f"{sheet.name} takes no seed ({sheet.place('seed')})", "seed")
+    if not wish.audio and sheet.get("audio") == "always":
+        raise InputError(f"{sheet.name} films with sound; strip_audio takes it off ({sheet.place('audio')})", "audio")
 
 
 def _alive(shop: Market) -> list[str]:
@@ -262,17 +279,18 @@ def _alive(shop: Market) -> list[str]:
     return [s.name for s in sheets if not s.get("retires_on") or date.fromisoformat(str(s["retires_on"])) > shop.today]
 
 
-def _size(sheet: presets.Sheet, frame: str) -> Size:
+def _size(sheet: presets.Sheet, wish: Wish) -> Size:
     """The size of that frame which the model sells; of several shapes alike the cheapest."""
-    wanted = parse_frame(frame)
-    sizes = [Size.parse(text) for text in sheet["sizes"]]
+    wanted = parse_frame(wish.frame)
+    key = "sizes_without_reference" if not wish.reference and "sizes_without_reference" in sheet.values else "sizes"
+    sizes = [Size.parse(text) for text in sheet[key]]
     if isinstance(wanted, Size):
         fitting = [size for size in sizes if size == wanted]
     else:
         fitting = [size for size in sizes if abs(size.aspect / wanted - 1) < Fraction(2, 100)]
     if not fitting:
         sold = ", ".join(map(str, sizes))
-        raise InputError(f"{sheet.name} sells {sold} ({sheet.place('sizes')}), none of it {frame}", "frame")
+        raise InputError(f"{sheet.name} sells {sold} ({sheet.place(key)}), none of it {wish.frame}", "frame")
     return min(fitting, key=lambda size: (Decimal(str(sheet.get(f"price.{size}", 0))), size.width * size.height))
 
 
@@ -303,15 +321,16 @@ USUAL_RATE = 24
 def promise_film(
     prompt: str,
     *,
-    frame: str,
     length: Time,
     model: Sequence[str],
     shop: Market,
     key: str,
-    **_: object,
+    identities: Mapping[str, str] | None = None,
+    **said: Any,
 ) -> Clip:
     """The film that `generate` will buy, as its model's preset describes it."""
-    chosen = route(model, frame, seconds(length, Fraction(1)), prompt, shop, shop.bought.get(key, ()))
+    wish = Wish.of(prompt=prompt, **{**said, **_shown(identities)})
+    chosen = route(model, wish, seconds(length, Fraction(1)), shop, shop.bought.get(key, ()))
     rate = Fraction(str(chosen.sheet["rate"] or USUAL_RATE))
     frames = round(chosen.seconds * rate)
     picture = PictureFacts(chosen.size, chosen.size, rate, frames, "h264", "High", colour=BT709)
@@ -322,22 +341,20 @@ def promise_film(
 
 
 def offer_film(
-    prompt: str,
-    *,
-    frame: str,
-    length: Time,
-    model: Sequence[str],
-    shop: Market,
-    identities: Mapping[str, str],
-    **wishes: Any,
+    prompt: str, *, length: Time, model: Sequence[str], shop: Market, identities: Mapping[str, str], **said: Any
 ) -> Offer:
     """Who would film it and for how much, under which key; what it wants of its reference. Nothing is sent."""
-    key = purchase_key(prompt, Wish(frame, **{**wishes, **{name: identities.get(name, "") for name in PICTURES}}))
-    chosen = route(model, frame, seconds(length, Fraction(1)), prompt, shop, shop.bought.get(key, ()))
+    wish = Wish.of(prompt=prompt, **{**said, **_shown(identities)})
+    key, wanted = purchase_key(wish), seconds(length, Fraction(1))
+    chosen = route(model, wish, wanted, shop, shop.bought.get(key, ()))
     formats = chosen.sheet.get("reference", ["image/png"])
     asks = {"size": str(chosen.size), "format": "png" if "image/png" in formats else "jpeg"}
     price = Decimal(0) if chosen.bought else chosen.price
-    return Offer(price, {"shop": shop, "key": key}, asks, chosen.said(seconds(length, Fraction(1))))
+    return Offer(price, {"shop": shop, "key": key, "identities": identities}, asks, chosen.said(wanted))
+
+
+def _shown(identities: Mapping[str, str] | None) -> dict[str, str]:
+    return {name: (identities or {}).get(name, "") for name in PICTURES}
 
 
 @job(promise_film, offer=offer_film)
@@ -357,6 +374,7 @@ def generate(
     folder: Path,
     shop: Market | None = None,
     key: str = "",
+    identities: Mapping[str, str] | None = None,
     inputs: Mapping[str, Clip] | None = None,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> Clip:
@@ -378,12 +396,11 @@ def generate(
     ledger = open_ledger()
     project = project_folder(folder.absolute())
     shop = shop or market(ledger, project)
-    pictures = {"reference": reference, "last_frame": last_frame}
-    shown = {name: sha256(picture) for name, picture in pictures.items() if picture}
-    wish = Wish(frame, seed=seed, audio=audio, negative=negative, loop=loop, take=take, **shown)
-    key = key or purchase_key(prompt, wish)
-    wanted = seconds(length, Fraction(1))
-    chosen = route(model, frame, wanted, prompt, shop, shop.bought.get(key, ()))
+    pictures = {name: file for name, file in (("reference", reference), ("last_frame", last_frame)) if file}
+    shown = identities or {name: sha256(file) for name, file in pictures.items()}
+    wish = Wish(prompt, frame, seed=seed, audio=audio, negative=negative, loop=loop, take=take, **_shown(shown))
+    key, wanted = key or purchase_key(wish), seconds(length, Fraction(1))
+    chosen = route(model, wish, wanted, shop, shop.bought.get(key, ()))
     original = _kept(ledger, chosen.bought)
     if original is None or (chosen.sheet.facts.get("simulated") and not _root_of(original).exists()):
         provider = provider_of(chosen.sheet, project / ".pipeline")
@@ -393,7 +410,7 @@ def generate(
         )  # fmt: skip
         sheets = [sheet for _, sheet in _named(model, shop)]
         original = _bought(ledger, provider, request, key, chosen, lambda p: accepted(p, sheets, wanted), on_progress)
-    seen = tuple(_history(inputs, name) or (Action("open", file=file),) for name, file in pictures.items() if file)
+    seen = tuple(_history(inputs, name) or (Action("open", file=file),) for name, file in pictures.items())
     history = (_action(chosen, prompt, length, original, seen),)
     return _taken_in(original, chosen, wanted, history, folder)
 
@@ -443,8 +460,8 @@ def provider_of(sheet: presets.Sheet, state: Path) -> Provider:
     if sheet.facts["provider"] == "sim":
         simulator: Provider = make(state)
         return simulator
-    where = {key: sheet.facts[key] for key in ("base_url", "dialect") if key in sheet.facts}
-    provider: Provider = make(typical=sheet["typical"], **where)
+    own = {"base_url", "key_variable"} & set(sheet.facts) if "base_url" in sheet.facts else set()
+    provider: Provider = make(typical=sheet["typical"], **{key: sheet.facts[key] for key in own})
     return provider
 
 

@@ -25,6 +25,7 @@ import hashlib
 import json
 import logging
 import os
+import platform
 import random
 import re
 import secrets
@@ -405,11 +406,11 @@ def news_of(row: Purchase, job: VideoJob, now: float) -> dict[str, Any]:
 def _fetch(ledger: Ledger, provider: Provider, row: Purchase) -> Path:
     """Download at once: providers keep a film for an hour to a few days."""
     folder = ledger.home / "originals"
-    part = folder / f".{row.key[:16]}.{os.getpid()}-{secrets.token_hex(4)}.part"
+    part = folder / f".{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}.part"
     with told(part), contextlib.ExitStack() as stack:
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob(".*.part"):  # a kill left it
-            if old.stat().st_mtime < time.time() - 86400:
+            if _abandoned(old):
                 old.unlink(missing_ok=True)
         stack.callback(part.unlink, missing_ok=True)
         try:
@@ -427,6 +428,14 @@ def _fetch(ledger: Ledger, provider: Provider, row: Purchase) -> Path:
         sync(folder)
     move(ledger, row, state="DONE", original=f"originals/{original.name}", sha256=digest, **_words(None))
     return original
+
+
+def _abandoned(part: Path) -> bool:
+    """Whether its writer is a process of this machine that has ended, or has not touched it for a day."""
+    maker = re.fullmatch(r"\.(.+)-(\d+)-\w+\.part", part.name)
+    if maker and maker[1] == platform.node() and Path("/proc/self").exists():
+        return not Path(f"/proc/{maker[2]}").exists()
+    return part.exists() and part.stat().st_mtime < time.time() - 86400
 
 
 def _fail(ledger: Ledger, provider: Provider, row: Purchase, job: VideoJob) -> NoReturn:

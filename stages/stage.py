@@ -85,9 +85,9 @@ class Stage:
         return parameters_of(self.function, RUNNER_FILLS if self.kind == "job" else ())
 
 
-RUNNER_FILLS = ("folder", "on_progress", "shop", "key", "inputs")
+RUNNER_FILLS = ("folder", "on_progress", "shop", "key", "identities", "inputs")
 """Parameters of a job that a recipe cannot give: where its files go, whom it tells of progress, what is
-for sale, the key of a purchase, and the clips behind the files it is given."""
+for sale, the key of a purchase, the identities of the files it is given, and the clips behind them."""
 
 
 def edit(

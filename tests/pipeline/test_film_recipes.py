@@ -27,7 +27,7 @@ import pytest
 from workshop import ROOT, Workshop, environment, ffmpeg, frames_of
 
 import presets
-from pipeline.plan import Plan, Task, plan
+from pipeline.plan import Call, Plan, Task, plan
 from pipeline.read import read_recipe
 from pipeline.recipe import Recipe
 from pipeline.run import run
@@ -363,6 +363,14 @@ def test_another_request_is_paid(rewritten: Shoot, change: str) -> None:
     word = change.split(", ")[-1].partition(":")[0]
     text = re.sub(rf"{word}: [\w:]+", change, RECIPE, count=1).replace("size: 320x180", "size: 0.25x")
     assert rewritten.planned(text)["generate"].action == "pay"
+
+
+def test_what_a_recipe_buys_is_known_by_the_same_key_for_ever(fresh: Shoot) -> None:
+    """Whoever changes how identities are made makes every user pay again for every film."""
+    (fresh.workshop.folder / "dot.ppm").write_bytes(b"P6 1 1 255\n\x80\x40\x20")
+    work = fresh.planned(BRIEF, photo="dot.ppm")["generate"].work
+    assert isinstance(work, Call)
+    assert work.arguments["key"] == "47cc45b2d4bbefe6ef3380cbdb254c1f184afb27a33019fe14116ea718004381"
 
 
 def test_without_its_cache_the_film_comes_from_home(finished: Shoot) -> None:

