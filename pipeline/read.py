@@ -99,8 +99,8 @@ class _Reader:
 
     def project(self) -> Path:
         """Outputs of an installed recipe go to the working folder, of any other to its own project."""
-        found = project_folder(self.file.parent)
-        return project_folder(Path.cwd()) if found.is_relative_to(presets.FOLDER) else found
+        installed = {"site-packages", "dist-packages"} & set(self.file.parts)
+        return project_folder(Path.cwd() if installed else self.file.parent)
 
     def read_inputs(self, node: Node) -> None:
         for name, value in self.entries(node, "inputs", None):
@@ -230,13 +230,19 @@ class _Reader:
         text = self.substituted(where, node)
         if text is None:
             return None
-        path = Path(text).expanduser()
-        path = Path(_normal(self.file.parent / path))
+        path = self.path_of(node, Path(text).expanduser())
         if not text or not path.is_file():
             what = f"{text}: is a folder, not a file" if path.is_dir() else f"{text}: there is no such file"
             self.wrong(node, f"{where}: {what if text else 'is empty'}")
             return None
         return FromFile(path)
+
+    def path_of(self, node: Node, path: Path) -> Path:
+        """Paths are relative to the recipe; one that was given with --set is first looked for where the user is."""
+        given = (_text(node) or "").removeprefix("$") in self.given
+        if given and path.exists():
+            return Path(_normal(Path.cwd() / path))
+        return Path(_normal(self.file.parent / path))
 
     def substituted(self, where: str, node: Node) -> str | None:
         """The text with `$name` replaced by that input; `$$` is a dollar and `$4` is money."""

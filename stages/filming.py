@@ -26,14 +26,15 @@ from stages.clip import (
     SAMPLE_RATE,
     Action,
     Clip,
+    Frames,
     History,
     PictureFacts,
     Size,
     SoundFacts,
     Time,
     Unit,
+    parse_time,
     printed_seconds,
-    seconds,
 )
 from stages.errors import InputError, Later, ProviderRefused
 from stages.files import attempt, copy_whole, project_folder, sha256
@@ -199,6 +200,8 @@ def route(models: Sequence[str], wish: Wish, length: Fraction, shop: Market, bou
 
     Raises InputError with what is wrong with each of them.
     """
+    if not wish.prompt.strip() or wish.take < 1:
+        raise InputError(*(("should be 1 or more", "take") if wish.prompt.strip() else ("is empty", "prompt")))
     reasons: list[str] = []
     parameters: list[str] = []
     named = _named(models, shop)
@@ -215,6 +218,14 @@ def route(models: Sequence[str], wish: Wish, length: Fraction, shop: Market, bou
             reasons.append(str(error))
             parameters.append(error.parameter)
     raise InputError("; ".join(reasons), "model" if len(reasons) > 1 else parameters[0])
+
+
+def _wanted(length: Time) -> Fraction:
+    """Seconds. Frames are not counted: at what rate a model films is not known before."""
+    parsed = parse_time(length) if isinstance(length, str) else length
+    if isinstance(parsed, Frames) or parsed <= 0:
+        raise InputError(f"should be in seconds, such as 6s, not '{length}'", "length")
+    return Fraction(parsed)
 
 
 def _named(models: Sequence[str], shop: Market) -> list[tuple[str, presets.Sheet]]:
@@ -330,7 +341,7 @@ def promise_film(
 ) -> Clip:
     """The film that `generate` will buy, as its model's preset describes it."""
     wish = Wish.of(prompt=prompt, **{**said, **_shown(identities)})
-    chosen = route(model, wish, seconds(length, Fraction(1)), shop, shop.bought.get(key, ()))
+    chosen = route(model, wish, _wanted(length), shop, shop.bought.get(key, ()))
     rate = Fraction(str(chosen.sheet["rate"] or USUAL_RATE))
     frames = round(chosen.seconds * rate)
     picture = PictureFacts(chosen.size, chosen.size, rate, frames, "h264", "High", colour=BT709)
@@ -345,7 +356,7 @@ def offer_film(
 ) -> Offer:
     """Who would film it and for how much, under which key; what it wants of its reference. Nothing is sent."""
     wish = Wish.of(prompt=prompt, **{**said, **_shown(identities)})
-    key, wanted = purchase_key(wish), seconds(length, Fraction(1))
+    key, wanted = purchase_key(wish), _wanted(length)
     chosen = route(model, wish, wanted, shop, shop.bought.get(key, ()))
     formats = chosen.sheet.get("reference", ["image/png"])
     asks = {"size": str(chosen.size), "format": "png" if "image/png" in formats else "jpeg"}
@@ -399,7 +410,7 @@ def generate(
     pictures = {name: file for name, file in (("reference", reference), ("last_frame", last_frame)) if file}
     shown = identities or {name: sha256(file) for name, file in pictures.items()}
     wish = Wish(prompt, frame, seed=seed, audio=audio, negative=negative, loop=loop, take=take, **_shown(shown))
-    key, wanted = key or purchase_key(wish), seconds(length, Fraction(1))
+    key, wanted = key or purchase_key(wish), _wanted(length)
     chosen = route(model, wish, wanted, shop, shop.bought.get(key, ()))
     original = _kept(ledger, chosen.bought)
     if original is None or (chosen.sheet.facts.get("simulated") and not _root_of(original).exists()):

@@ -149,6 +149,23 @@ def test_what_no_model_sells() -> None:
         assert "should be a " in why_not("sim", frame=wrong)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"length": "12f"}, "should be in seconds, such as 6s, not '12f'"),
+        ({"length": "0s"}, "should be in seconds"),
+        ({"prompt": " "}, "is empty"),
+        ({"take": 0}, "should be 1 or more"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_meant_is_not_bought(change: dict[str, object], words: str) -> None:
+    """12 frames were once bought as 12 seconds."""
+    with pytest.raises(InputError, match=words) as raised:
+        offer_film(**{**ASKED, "shop": OPEN, "identities": {}, **change})  # type: ignore[arg-type]  # as the plan does
+    assert raised.value.parameter in change
+
+
 @pytest.mark.parametrize("parameter", ["frame", "length", "prompt"])
 def test_what_is_wrong_names_its_parameter(parameter: str) -> None:
     asked = {"frame": WIDE, "length": "6", "prompt": "a rose"} | {
