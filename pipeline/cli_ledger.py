@@ -17,7 +17,7 @@ import typer
 
 if TYPE_CHECKING:
     from stages.bookkeeping import Audit
-    from stages.ledger import Purchase
+    from stages.ledger import Ledger, Purchase
     from stages.providers import Provider
 
 app = typer.Typer(help="What was asked for, sent, bought and fetched.", no_args_is_help=True, rich_markup_mode=None)
@@ -114,8 +114,7 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """Compare the ledger with the providers' lists. Exit code 1 if they do not agree."""
-    from stages.bookkeeping import audit as compare
-    from stages.errors import InputError
+    from stages.errors import AfterframeError
     from stages.ledger import open_ledger, purchases
 
     ledger = open_ledger()
@@ -125,17 +124,13 @@ def audit(
         print("nothing was bought yet: there is nothing to compare")
     found: list[dict[str, Any]] = []
     for name in names:
-        account = _account(name)
-        ours = [where for who, where in accounts if who == account.name]
-        if ours and account.account not in ours:
-            raise InputError(
-                f"the ledger knows {name} at {', '.join(ours)}, and the environment names {account.account}: "
-                "set its key and address to those"
-            )
-        result = compare(ledger, account, ledger.clock() - days * 86_400)
-        found.append(_finding(account, result))
-        if not as_json:
-            _tell(account, result, days)
+        try:
+            found.append(_compared(ledger, name, [where for who, where in accounts if who == name], days, not as_json))
+        except AfterframeError as error:
+            if provider:
+                raise
+            print(f"{name}: not compared: {error}", file=sys.stderr)
+            found.append({"provider": name, "agrees": False, "error": str(error)})
     if as_json:
         print(json.dumps(found))
     sys.exit(1 if any(not each["agrees"] for each in found) else 0)
@@ -156,6 +151,26 @@ def webhooks(
         for path in server.speakers:
             print(f"{server.url}{path}", flush=True)
         server.serve_forever(poll_interval=0.2)
+
+
+def _compared(ledger: Ledger, name: str, ours: list[str], days: float, tell: bool) -> dict[str, Any]:
+    """What one provider's list says; of its accounts, that which the environment names."""
+    from stages.bookkeeping import audit as compare
+    from stages.errors import InputError
+
+    account = _account(name)
+    others = [where for where in ours if where != account.account]
+    if ours and account.account not in ours:
+        raise InputError(
+            f"the ledger knows {name} at {', '.join(ours)}, and the environment names {account.account}: "
+            "set its key and address to those"
+        )
+    result = compare(ledger, account, ledger.clock() - days * 86_400)
+    if tell:
+        _tell(account, result, days)
+        for where in others:
+            print(f"  not compared: {name} at {where}, which the environment does not name")
+    return _finding(account, result)
 
 
 def _account(name: str) -> Provider:

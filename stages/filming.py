@@ -37,7 +37,7 @@ from stages.clip import (
     printed_seconds,
 )
 from stages.errors import InputError, Later, ProviderRefused
-from stages.files import attempt, copy_whole, project_folder, sha256
+from stages.files import attempt, copy_whole, project_folder, sha256, sweep
 from stages.ingestion import ARCHIVE, ingest
 from stages.ledger import Ledger, Limits, Purchase, collect, open_ledger, purchases, submit_once
 from stages.media import clip_from, probe
@@ -200,8 +200,10 @@ def route(models: Sequence[str], wish: Wish, length: Fraction, shop: Market, bou
 
     Raises InputError with what is wrong with each of them.
     """
-    if not wish.prompt.strip() or wish.take < 1:
-        raise InputError(*(("should be 1 or more", "take") if wish.prompt.strip() else ("is empty", "prompt")))
+    if not wish.prompt.strip():
+        raise InputError("is empty", "prompt")
+    if wish.take < 1:
+        raise InputError(f"should be 1 or more, not {wish.take}", "take")
     reasons: list[str] = []
     parameters: list[str] = []
     named = _named(models, shop)
@@ -530,6 +532,7 @@ def _keep_root(provider: Provider, original: Path) -> None:
     """The root that a simulator signs with is kept beside its film."""
     root = getattr(provider, "root", None)
     if root is not None:
+        sweep(original.parent)  # a kill may have left half of one
         with attempt(_root_of(original)) as part:
             part.write_bytes(root())
 

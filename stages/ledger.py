@@ -15,7 +15,8 @@ the provider's list, and takes it over from there. What neither can tell, a
 human can (`stages/bookkeeping.py`), who may also give a row up: WRITTEN_OFF.
 
 How rows are kept, counted and claimed within limits is in `stages/rows.py`.
-Functions here never wait: they raise `Later`.
+Functions here never wait: they raise `Later`. Only a job that was paid and
+cannot be noted, since the database is down, is noted again and again for 30 s.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ from stages.rows import (
     move,
     open_ledger,
     owned,
+    pause,
     plain,
     purchases,
     reread,
@@ -255,7 +257,11 @@ def _send(ledger: Ledger, provider: Provider, request: VideoRequest, row: Purcha
     still_open = before.state == "SENDING"
     try:
         job = provider.submit(request, f"{row.key[:40]}-{row.attempt}")
-    except (Later, InputError):
+    except Later as later:
+        move(ledger, row, state=before.state, ended=ledger.clock())
+        pause(ledger, row, later.seconds)
+        raise
+    except InputError:
         move(ledger, row, state=before.state, ended=ledger.clock())
         raise
     except ProviderRefused as error:
@@ -435,7 +441,9 @@ def _abandoned(part: Path) -> bool:
     maker = re.fullmatch(r"\.(.+)-(\d+)-\w+\.part", part.name)
     if maker and maker[1] == platform.node() and Path("/proc/self").exists():
         return not Path(f"/proc/{maker[2]}").exists()
-    return part.exists() and part.stat().st_mtime < time.time() - 86400
+    with contextlib.suppress(FileNotFoundError):  # somebody else cleared it away
+        return part.stat().st_mtime < time.time() - 86400
+    return False
 
 
 def _fail(ledger: Ledger, provider: Provider, row: Purchase, job: VideoJob) -> NoReturn:

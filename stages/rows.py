@@ -137,6 +137,9 @@ CREATE INDEX IF NOT EXISTS send_at ON send (provider, account, model, at);
 CREATE TABLE IF NOT EXISTS watch (
     provider TEXT NOT NULL, account TEXT NOT NULL, next_list DOUBLE PRECISION NOT NULL,
     PRIMARY KEY (provider, account));
+CREATE TABLE IF NOT EXISTS pause (
+    provider TEXT NOT NULL, account TEXT NOT NULL, model TEXT NOT NULL, until DOUBLE PRECISION NOT NULL,
+    PRIMARY KEY (provider, account, model));
 CREATE TABLE IF NOT EXISTS hint (id TEXT NOT NULL PRIMARY KEY, at DOUBLE PRECISION NOT NULL);
 """
 
@@ -179,7 +182,7 @@ def open_ledger(
 
 def _is_made(database: Database) -> bool:
     try:
-        tables: dict[str, dict[str, str]] = {"watch": {}, "hint": {}, **ADDED}
+        tables: dict[str, dict[str, str]] = {"watch": {}, "pause": {}, "hint": {}, **ADDED}
         return all(set(columns) <= database.columns(table) for table, columns in tables.items())
     except Exception:  # there is no such table, in either store's words; making it says what is really wrong
         return False
@@ -316,6 +319,18 @@ def move(ledger: Ledger, row: Purchase, *, ended: float = 0.0, **news: object) -
         return False
 
 
+def pause(ledger: Ledger, row: Purchase, seconds: float) -> None:
+    """The provider asked to be left alone for a while: so nobody sends it anything for this model."""
+    until = {"provider": row.provider, "account": row.account, "model": row.model, "until": ledger.clock() + seconds}
+    with ledger.store.transaction() as database:
+        database.change(
+            "INSERT INTO pause VALUES (:provider, :account, :model, :until)"
+            " ON CONFLICT (provider, account, model) DO UPDATE SET until = excluded.until"
+            " WHERE pause.until < excluded.until",
+            until,
+        )
+
+
 def unanswered_until(ledger: Ledger, row: Purchase) -> float:
     """Until when the row's requests may still arrive."""
     with ledger.store.transaction(alone=False) as database:
@@ -345,7 +360,7 @@ def _within(budget: Budget, price: Decimal, spent: Decimal, request: VideoReques
 
 
 def _in_turn(database: Database, sent: Mapping[str, Any], row: Purchase, limits: Limits) -> None:
-    """Raise Later if the account has sent enough for this minute or day, or has enough in flight.
+    """Raise Later if the account has sent enough for this minute or day, has enough in flight, or was told to wait.
 
     A request arrives between its claim and its answer. It is counted until a
     minute after its answer; one that was never answered, until a minute after
@@ -353,8 +368,10 @@ def _in_turn(database: Database, sent: Mapping[str, Any], row: Purchase, limits:
     more than were counted here when the last of them was claimed.
     """
     whose, now = "provider = :provider AND account = :account AND model = :model", sent["now"]
+    for each in database.rows(f"SELECT until FROM pause WHERE {whose} AND until > :now", sent):
+        raise Later(each["until"] - now)
     if limits.per_minute is not None:
-        sql = f"SELECT at, ended FROM send WHERE {whose} AND ended > :now - {MINUTE} ORDER BY ended"
+        sql = f"SELECT ended FROM send WHERE {whose} AND ended > :now - {MINUTE} ORDER BY ended"
         recent = [each["ended"] for each in database.rows(sql, sent)]
         if len(recent) >= limits.per_minute:
             last = recent[-limits.per_minute] if limits.per_minute else now

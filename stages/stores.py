@@ -199,7 +199,8 @@ class Postgres:
                     lambda sql, values: connection.execute(_pyformat(sql), values),
                     lambda sql, values: connection.cursor().executemany(_pyformat(sql), values),
                 )
-                connection.execute(b"COMMIT")
+                if connection.execute(b"COMMIT").statusmessage != "COMMIT" and alone:
+                    raise WriteError(f"the ledger {self} undid what was written: a statement had failed")
             except Exception:
                 with contextlib.suppress(Exception):  # it may be gone; then there is nothing to undo
                     connection.execute(b"ROLLBACK")
@@ -224,8 +225,8 @@ class Postgres:
                 else:
                     connection.execute(b"BEGIN READ ONLY")
                 return connection
-            except BaseException:
-                gone = connection.broken
+            except BaseException as error:
+                gone = connection.broken and isinstance(error, Exception)
                 connection.close()
                 if not (used and gone):  # the server was started again since: nothing was done yet
                     raise
@@ -262,9 +263,9 @@ class Postgres:
 
             if isinstance(error, psycopg.errors.UniqueViolation):
                 raise Conflict(str(error)) from None
-            if isinstance(error, psycopg.OperationalError):
-                raise WriteError(f"the ledger {self} cannot be used now: {self._said(error)}") from None
-            raise InputError(f"the ledger {self} cannot be used: {self._said(error)}") from None
+            if isinstance(error, psycopg.ProgrammingError | psycopg.DataError):  # no such database, no rights
+                raise InputError(f"the ledger {self} cannot be used: {self._said(error)}") from None
+            raise WriteError(f"the ledger {self} cannot be used now: {self._said(error)}") from None
 
     def _said(self, error: Exception) -> str:
         """Its first line, without the password that a wrongly written address may have put there."""

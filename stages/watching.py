@@ -76,6 +76,13 @@ def refresh(ledger: Ledger, provider: Provider, keys: Collection[str] | None = N
     return _watched(mine, now)
 
 
+def due(ledger: Ledger, keys: Collection[str]) -> frozenset[str]:
+    """Those of `keys` whose jobs may be looked at now, or are known to be ready: cheap enough to ask every second."""
+    sql = "SELECT key FROM purchase WHERE state = 'ACCEPTED' AND next_look <= :now"
+    with ledger.store.transaction(alone=False) as database:
+        return frozenset(row["key"] for row in database.rows(sql, {"now": ledger.clock()})) & frozenset(keys)
+
+
 def hint(ledger: Ledger, job_id: str, hint_id: str) -> bool:
     """Somebody says that there is news of a job: it is looked at as soon as may be. False if that was said before.
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
+import urllib.request
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -252,4 +256,25 @@ def test_an_audit_at_the_command_line(at_home: Ledger, shop: Shop) -> None:
     told: dict[str, Any] = json.loads(said("audit", "--json").stdout)[0]
     assert (told["strangers"], told["agrees"]) == (["video_2"], False)
     shop.account = "elsewhere"
-    assert "the environment names elsewhere" in str(said("audit").exception)
+    elsewhere = said("audit")
+    assert elsewhere.exit_code == 1
+    assert "openai: not compared: the ledger knows openai at api.openai.com" in elsewhere.stderr
+    assert "the environment names elsewhere" in str(said("audit", "--provider", "openai").exception)
+    buy(at_home, shop, replace(WISH, prompt="there"), key="there")
+    assert "not compared: openai at api.openai.com" in said("audit").stdout
+
+
+def test_webhooks_are_served_until_one_stops_it(at_home: Ledger, shop: Shop, database: str) -> None:
+    buy(at_home, replace(shop, now=time.time(), typical=5000.0))
+    command = [sys.executable, "-c", "import typer, pipeline.cli_ledger as cli; typer.run(cli.webhooks)", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout
+            urls = [server.stdout.readline().strip() for _ in range(4)]
+            assert [url.rpartition("/")[2] for url in urls] == ["openai", "openrouter", "luma", "fal"]
+            body = b'{"id": "video_1", "state": "completed"}'
+            with urllib.request.urlopen(urls[2], body, timeout=20) as answer:
+                assert answer.status == 204
+        finally:
+            server.kill()
+    assert only_row(at_home).next_look <= time.time()

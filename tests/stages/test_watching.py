@@ -12,7 +12,7 @@ import stages.watching
 from stages.errors import Later, ProviderUnavailable
 from stages.ledger import Ledger, Limits, collect, open_ledger, purchases, waits
 from stages.providers import VideoJob
-from stages.watching import hint, refresh
+from stages.watching import due, hint, refresh
 
 
 @dataclass
@@ -184,6 +184,14 @@ def test_a_hint_makes_the_next_look_sooner(ledger: Ledger, shop: Listing) -> Non
     assert collect(ledger, shop, key).exists()
     assert shop.looks == 1
     assert not hint(ledger, "video_1", "1")
+
+
+def test_what_is_due_is_told_cheaply(ledger: Ledger, shop: Listing) -> None:
+    keys = buy_many(ledger, shop, 2)
+    assert due(ledger, keys) == frozenset()
+    hint(ledger, "video_2", "1")
+    assert due(ledger, keys) == {keys[1]}
+    assert due(ledger, keys[:1]) == frozenset()
 
 
 def test_a_hint_is_about_one_job(ledger: Ledger, shop: Listing) -> None:

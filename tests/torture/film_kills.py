@@ -344,10 +344,10 @@ def _lasts(project: Project, media: Path) -> float:
 
 
 def _round(project: Project, outcome: Outcome, dice: random.Random, kills: int, whole: float) -> None:
-    killed = 0
+    killed, most = 0, 2 if outcome.combination.forgets else MOST
     while True:
         process = project.start()
-        mortal = outcome.kills < kills and killed < MOST
+        mortal = outcome.kills < kills and killed < most
         try:
             if mortal and dice.random() < 0.5:
                 _until_a_sale(project, process, whole)

@@ -12,7 +12,7 @@ import pytest
 @pytest.mark.slow
 def test_killed_runs_pay_once(tmp_path: Path) -> None:
     combinations = (film_kills.SEPARATE[1], film_kills.SEPARATE[2])
-    outcomes = list(film_kills.run_all(tmp_path, combinations, kills=4, seed=time.time_ns(), seconds=10))
+    outcomes = list(film_kills.run_all(tmp_path, combinations, kills=3, seed=time.time_ns(), seconds=8))
     for outcome in outcomes:
         assert outcome.faults == []
         assert outcome.sales == outcome.rounds
