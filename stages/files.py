@@ -53,8 +53,17 @@ def sweep(folder: Path) -> None:
     """Remove the part files and folders of processes that are gone."""
     for part in folder.glob(f"{PART}*"):
         maker = part.name.removeprefix(PART).partition("-")[0]
-        if maker.isdigit() and not Path(f"/proc/{maker}").exists() and Path("/proc").exists():
+        if maker.isdigit() and not is_running(maker) and Path("/proc/self").exists():
             shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
+
+
+def is_running(process: str) -> bool:
+    """Whether there is such a process, by its number. One that ended and that nobody has buried yet, as may
+    be for long in a container, has no command line any more."""
+    try:
+        return bool(Path(f"/proc/{process}/cmdline").read_bytes())
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager

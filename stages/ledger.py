@@ -46,7 +46,7 @@ from stages.errors import (
     SubmissionUnknown,
     WriteError,
 )
-from stages.files import sha256, sync, told
+from stages.files import is_running, sha256, sync, told
 from stages.http import NOT_SENT
 from stages.providers import Provider, VideoJob, VideoRequest
 from stages.rows import (
@@ -440,7 +440,7 @@ def _abandoned(part: Path) -> bool:
     """Whether its writer is a process of this machine that has ended, or has not touched it for a day."""
     maker = re.fullmatch(r"\.(.+)-(\d+)-\w+\.part", part.name)
     if maker and maker[1] == platform.node() and Path("/proc/self").exists():
-        return not Path(f"/proc/{maker[2]}").exists()
+        return not is_running(maker[2])
     with contextlib.suppress(FileNotFoundError):  # somebody else cleared it away
         return part.stat().st_mtime < time.time() - 86400
     return False

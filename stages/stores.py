@@ -93,6 +93,10 @@ def store_at(address: str, folder: Path) -> Store:
 # ---------------------------------------------------------------- SQLite
 
 
+SYNCHRONOUS = "FULL"
+"""Each commit is on disk when it returns: it must survive a power cut."""
+
+
 @dataclass(frozen=True, slots=True)
 class SQLite:
     """A file. Nothing stays open between transactions."""
@@ -110,7 +114,7 @@ class SQLite:
     def transaction(self, *, alone: bool = True) -> Iterator[Database]:
         """See Store."""
         with self._opened() as connection:
-            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
             connection.execute("BEGIN IMMEDIATE" if alone else "BEGIN")
             try:
                 yield Database(connection.execute, connection.executemany)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,20 +34,18 @@ def postgres_server() -> Iterator[str]:
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest) -> Iterator[str]:
+def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Where a new ledger's rows go: with each test that takes this, once into either store."""
+    monkeypatch.setattr("stages.stores.SYNCHRONOUS", "OFF")  # no test of this process cuts the power
     if request.param == "sqlite":
         yield ""
         return
     server = str(request.getfixturevalue("postgres_server"))
-    name = f"ledger_{next(NUMBERS)}"
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-    yield f"{server.rpartition('/')[0]}/{name}"
+        connection.execute("DROP SCHEMA IF EXISTS public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+    yield server
     close_idle()
-
-
-NUMBERS = itertools.count()
 
 
 @pytest.fixture(scope="session")

@@ -45,7 +45,7 @@ from stages.certificates import Signer, test_signer
 from stages.clip import SAMPLE_RATE, Action, Size
 from stages.errors import AfterframeError, FfmpegError
 from stages.ffmpeg import run_ffmpeg
-from stages.files import attempt
+from stages.files import attempt, sweep
 from stages.provenance import sign
 from stages.simulators import RATE, faults, film, manners
 from stages.simulators.faults import Fault, Faults
@@ -111,6 +111,7 @@ class Studio:
         self.folder, self.latency, self.settle, self.keys, self.films = folder, latency, settle, keys, films
         for name in ("films", "references"):
             (folder / name).mkdir(parents=True, exist_ok=True)
+            sweep(folder / name)  # what a kill left half-filmed
         self._lock = threading.Lock()
         self._database = sqlite3.connect(folder / "sim.sqlite3", check_same_thread=False, isolation_level=None)
         self._database.row_factory = sqlite3.Row

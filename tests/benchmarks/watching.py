@@ -22,6 +22,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Sequence
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ def fill(ledger: Ledger) -> None:
 
 def watch(ledger: Ledger, url: str) -> tuple[int, float, float]:
     """Until all are ready: how many rounds, the seconds they took on average, and at most."""
-    provider = sim(f"{url}/v1")
+    provider = replace(sim(f"{url}/v1"), poll=5.0)  # as OpenAI's
     took = []
     while True:
         began = time.perf_counter()

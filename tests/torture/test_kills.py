@@ -15,8 +15,9 @@ def test_killed_buyers_pay_once(tmp_path: Path, keys: bool) -> None:
     assert outcome.exact, outcome
 
 
-def test_killed_buyers_that_share_a_postgres_pay_once(tmp_path: Path, postgres_server: str) -> None:
-    outcome = run(tmp_path / "town", kills=6, keys=False, whole_group=True, database=postgres_server)
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+def test_killed_buyers_that_share_a_postgres_pay_once(tmp_path: Path, database: str) -> None:
+    outcome = run(tmp_path / "town", kills=6, keys=False, whole_group=True, database=database)
     assert outcome.cut > 0, "no kill came between a request and its note: this proved nothing"
     assert outcome.exact, outcome
 

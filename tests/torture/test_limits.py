@@ -8,7 +8,7 @@ from limits import PER_MINUTE, run
 
 
 def test_limits_hold_for_three_buyers_that_are_killed(tmp_path: Path, database: str) -> None:
-    outcome = run(tmp_path / "town", 5, database=database, budget=25)
+    outcome = run(tmp_path / "town", 4, database=database, budget=25)
     assert outcome.held, outcome
     assert outcome.most >= PER_MINUTE * 0.7, "they bought too little to prove anything"
 
