@@ -12,6 +12,7 @@ import presets
 from pipeline.plan import Note, Placement
 from pipeline.recipe import Recipe
 from pipeline.run import Result
+from pipeline.show import counts
 from pipeline.store import Store
 from stages.clip import Clip, printed_seconds
 from stages.credentials import Credentials
@@ -55,7 +56,7 @@ def write_report(recipe: Recipe, store: Store, result: Result) -> Path:
         title=recipe.file.stem,
         recipe=_short(recipe.file, recipe),
         when=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        told=f"{result.count('encode')} encoded, {result.count('cached')} cached, {result.seconds:.1f} s",
+        told=counts(result),
         warnings=[*dict.fromkeys(result.warnings), *result.final.remarks],
         films=[_film(recipe, result, placement) for placement in result.final.deliveries],
         originals=[_original(note) for note in _brought_in(result)],
@@ -140,12 +141,14 @@ def _tree(node: Credentials) -> dict[str, Any]:
 
 
 def _says(action: tuple[str, str, str]) -> str:
-    """`trimmed by FFmpeg`, `created by Sora (AI)`."""
+    """`trimmed`, `created by AI (Sora)`."""
     name, agent, source_type = action
     name = name.removeprefix("c2pa.")
-    name = WORDS.get(name, name.replace(".", " "))
-    made = " (AI)" if source_type.endswith("trainedAlgorithmicMedia") else ""
-    return f"{name} by {agent}{made}" if agent else f"{name}{made}"
+    said = WORDS.get(name, name.replace(".", " "))
+    if source_type.endswith("trainedAlgorithmicMedia"):
+        # The mark tells what the result is made of, not who did the edit: a trim of an AI film is no AI's work.
+        said = {"created": "created by AI", "placed": "AI-made sound laid in"}.get(name, said)
+    return f"{said} ({agent})" if agent and agent != "Afterframe" else said
 
 
 def _brought_in(result: Result) -> list[Note]:

@@ -102,7 +102,9 @@ def _model_row(sheet: presets.Sheet, today: date) -> tuple[str, str, str, str, s
         state = "simulated, nothing is paid" if sheet.facts.get("simulated") else "ready"
     prices = sorted({Decimal(str(v.value)) for name, v in sheet.values.items() if name.startswith("price.")})
     span = "price unknown" if not prices else "–".join(f"${p}" for p in dict.fromkeys((prices[0], prices[-1]))) + "/s"
-    lengths = ", ".join(map(str, sheet.get("seconds", []))) + " s"
+    sold = sheet.get("seconds", [])
+    whole = len(sold) > 4 and sold == list(range(sold[0], sold[-1] + 1))
+    lengths = (f"{sold[0]}–{sold[-1]}" if whole else ", ".join(map(str, sold))) + " s"
     return sheet.name, sheet.facts["provider"], lengths, span, state
 
 
@@ -201,22 +203,27 @@ def summary(recipe: Recipe, result: Result, report: Path) -> str:
         )
         if made.verdict.verdict != "proved":
             lines.append(f"    {made.verdict.sentence}")
+    lines += [f"warning: {warning}" for warning in dict.fromkeys(result.warnings)]
+    lines += list(result.final.remarks)
+    lines.append(counts(result))
+    lines.append(f"report: {_shown(report, recipe)}")
+    return "\n".join(lines)
+
+
+def counts(result: Result) -> str:
+    """What a run did and cost: `1 bought, 2 encoded, 7 smaller tasks; $0.80 spent; 21.4 s`."""
     encoded, copied, cached = (result.count(action) for action in ("encode", "copy", "cached"))
-    made_else = result.count("make")
+    smaller = len(result.made) - encoded - copied - len(result.bought)
     told = [
         f"{len(result.bought)} bought" if result.bought else "",
         f"{encoded} encoded" if encoded else "",
         f"{copied} with the picture copied" if copied else "",
-        f"{made_else} smaller {'task' if made_else == 1 else 'tasks'}" if made_else else "",
+        f"{smaller} smaller {'task' if smaller == 1 else 'tasks'}" if smaller else "",
         "everything cached" if not result.made else f"{cached} cached" if cached else "",
         f"{len(result.placed)} put in place" if result.placed and not result.made else "",
     ]
-    lines += [f"warning: {warning}" for warning in dict.fromkeys(result.warnings)]
-    lines += list(result.final.remarks)
     spent = f"{_money(result.spent)} spent{_pretended(result.final) if result.spent else ''}"
-    lines.append(f"{', '.join(filter(None, told))}; {spent}; {result.seconds:.1f} s")
-    lines.append(f"report: {_shown(report, recipe)}")
-    return "\n".join(lines)
+    return f"{', '.join(filter(None, told))}; {spent}; {result.seconds:.1f} s"
 
 
 def summary_json(recipe: Recipe, result: Result, report: Path) -> dict[str, Any]:

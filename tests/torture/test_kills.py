@@ -24,5 +24,5 @@ def test_killed_buyers_that_share_a_postgres_pay_once(tmp_path: Path, database: 
 
 def test_the_naive_twin_pays_twice(tmp_path: Path) -> None:
     """Else the harness is too gentle to prove anything."""
-    outcome = run(tmp_path / "town", kills=6, naive=True)
+    outcome = run(tmp_path / "town", kills=12, naive=True)
     assert outcome.sales > outcome.wishes, outcome
