@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from pipeline import cli_ledger
+
 if TYPE_CHECKING:
     from pipeline.plan import Plan
     from pipeline.recipe import Recipe
@@ -149,6 +151,10 @@ def _setting(text: str) -> tuple[str, str]:
     if not equals:
         raise InputError(f"--set {text}: should be name=value")
     return name, value
+
+
+app.add_typer(cli_ledger.app, name="ledger")
+app.command()(cli_ledger.webhooks)
 
 
 @app.command()

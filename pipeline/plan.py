@@ -370,10 +370,10 @@ class _Planning:
         arguments = {k: _file(v, k) if kinds[k] == "file" else _plain(v) for k, v in resolved.items()}
         price: Decimal | None = None
         offered: Mapping[str, object] = {}
-        said = ""
+        said, owned = "", False
         if stage.offer:
             offer = stage.offer(**arguments, shop=self.world.shop, identities=_identities(resolved))
-            price, offered, said = offer.price, offer.fills, offer.said
+            price, offered, said, owned = offer.price, offer.fills, offer.said, offer.owned
         assert stage.promise is not None
         promised = stage.promise(**arguments, **offered)
         chain = _longer(Chain(), step, resolved)
@@ -389,7 +389,9 @@ class _Planning:
         )  # fmt: skip
         if task.action != "cached":
             reason = f"{task.reason}; {said}" if said else task.reason
-            task = self.add(replace(task, action="pay" if price else "make", price=price, reason=reason))
+            task = self.add(
+                replace(task, action="pay" if offered and not owned else "make", price=price, reason=reason)
+            )
         clip = self.world.notes[task.name].result if task.action == "cached" else promised
         return Made(clip, chain, chain, (*(n for other in others for n in other.steps), step.name), (*needs, task.name))
 

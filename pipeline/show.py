@@ -23,7 +23,16 @@ if TYPE_CHECKING:
 
 ACTIONS = ("pay", "encode", "copy", "make", "cached")
 
-VERBS = {"encode": "encoding", "copy": "copying the picture of", "make": "making", "pay": "buying"}
+VERBS = {
+    "ingest": "reading",
+    "sound": "mixing",
+    "film": "encoding",
+    "delivery": "signing",
+    "generate": "filming",
+    "speak": "speaking",
+    "prepare": "preparing",
+}
+"""What a task of each kind is doing; the kind is the first word of its name."""
 
 
 # ---------------------------------------------------------------- plans
@@ -184,7 +193,11 @@ class Progress:
 
 
 def _named(tasks: tuple[Task, ...]) -> str:
-    return f"{VERBS[tasks[0].action]} {' and '.join(task.title for task in tasks)}"
+    """`mixing sound for web`, `encoding web, youtube`, `filming generate`."""
+    kind = tasks[0].name.partition("-")[0]
+    titles = ", ".join(task.title.removeprefix("film for ") for task in tasks)
+    verb = "copying the picture of" if tasks[0].action == "copy" else VERBS.get(kind, "making")
+    return f"{verb} {titles}"
 
 
 # ---------------------------------------------------------------- summaries

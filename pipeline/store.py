@@ -197,8 +197,11 @@ class Store:
         if task.action == "cached" or (step not in mine and not task.price):  # bought, if not here
             written = next((each.arguments.get("take") for each in recipe.steps if each.name == step), None)
             first = written.value if isinstance(written, Given) and isinstance(written.value, int) else 1
-            mine[step] = max(mine.get(step, 0), first) + 1
-            self._keep("takes.json", kept)
+            mine[step] = max(mine.get(step, 0), first)
+            while task.action != "pay":  # a take that is owned already, from before a cache was deleted, is none more
+                mine[step] += 1
+                self._keep("takes.json", kept)
+                task = next(task for task in plan(recipe, self.world(recipe)).tasks if task.slot == step)
 
     def _known_as(self, recipe: Recipe) -> str:
         """The recipe's place in the project, so that both may be moved together."""

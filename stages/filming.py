@@ -363,7 +363,9 @@ def offer_film(
     formats = chosen.sheet.get("reference", ["image/png"])
     asks = {"size": str(chosen.size), "format": "png" if "image/png" in formats else "jpeg"}
     price = Decimal(0) if chosen.bought else chosen.price
-    return Offer(price, {"shop": shop, "key": key, "identities": identities}, asks, chosen.said(wanted))
+    return Offer(
+        price, {"shop": shop, "key": key, "identities": identities}, asks, chosen.said(wanted), bool(chosen.bought)
+    )
 
 
 def _shown(identities: Mapping[str, str] | None) -> dict[str, str]:
@@ -438,7 +440,8 @@ def _bought(
     on_progress: Callable[[float], None],
 ) -> Path:
     """Send it if that was not done, and fetch it if it is done. Raises Later while it is filmed."""
-    limits = Limits(_per_minute(chosen.sheet), chosen.sheet.get("in_flight"))
+    sheet = chosen.sheet
+    limits = Limits(_lowest(sheet.get("rpm")), _lowest(sheet.get("in_flight")), per_day=_lowest(sheet.get("daily")))
     try:
         submit_once(ledger, provider, request, key, price=chosen.price, limits=limits, accepts=accepts)
         original = collect(ledger, provider, key, accepts=accepts)
@@ -450,10 +453,9 @@ def _bought(
     return original
 
 
-def _per_minute(sheet: presets.Sheet) -> int | None:
-    """What an account may send in a minute: where that depends on its tier, what the lowest may."""
-    limit: dict[int, int] | int | None = sheet.get("rpm")
-    return int(min(limit.values())) if isinstance(limit, dict) else limit
+def _lowest(limit: Mapping[int, int] | int | None) -> int | None:
+    """What an account may do: where that depends on its tier, what the lowest may."""
+    return int(min(limit.values())) if isinstance(limit, Mapping) else limit
 
 
 def _kept(ledger: Ledger, bought: Purchase | None) -> Path | None:

@@ -46,7 +46,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a job that buys would do: for `price` US dollars, none if it was bought before.
+    """What a job that buys would do: for `price` US dollars, none if it is `owned` from before.
 
     `fills` are the arguments that this settles. `asks` is what it wants of the
     file that a step before it makes, by that step's parameters. `said` is the
@@ -57,6 +57,7 @@ class Offer:
     fills: Mapping[str, object]
     asks: Mapping[str, str]
     said: str = ""
+    owned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
