@@ -83,7 +83,7 @@ def _characters(text: str) -> Fraction:
 
 def _clip(source: Source, words: tuple[Word, ...], request: SpeechRequest, agent: str) -> Clip:
     asked = tuple((name, str(getattr(request, name))) for name in ("text", "voice", "language", "speed"))
-    action = Action("speak", asked, agent, source.path, ai=True)
+    action = Action("speak", asked, agent, source.path, ai=voice_named(request.voice).trained)
     assert isinstance(source.facts, SoundFacts)  # both callers made it
     samples = round(Fraction(source.facts.samples * SAMPLE_RATE, source.facts.sample_rate))
     return Clip(sound=Sound(source, samples, words), history=(action,))

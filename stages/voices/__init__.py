@@ -57,7 +57,8 @@ class Voice(Protocol):
     """Somebody who can speak. `version` names the software that a result depends on: `hibari-tts 0.2.1`.
 
     A voice has the name that recipes give (`heart`) and the languages that it
-    speaks as lower-case BCP 47 tags (`en-us`).
+    speaks as lower-case BCP 47 tags (`en-us`). `trained`: a trained model
+    speaks, which is then said in the film's credentials.
     """
 
     @property
@@ -68,6 +69,9 @@ class Voice(Protocol):
 
     @property
     def languages(self) -> tuple[str, ...]: ...
+
+    @property
+    def trained(self) -> bool: ...
 
     def check(self, request: SpeechRequest) -> None:
         """Raise InputError where it cannot speak this, without loading or calling anything: the plan asks."""

@@ -56,6 +56,7 @@ class Heart:
 
     name = "heart"
     languages = ("en", "en-us")
+    trained = True
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
