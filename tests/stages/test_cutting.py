@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from lab import described, picture_of, sound_of
 
 from stages import Clip, Cue, InputError, Word, strip_audio, trim
-from stages.clip import Action, Captions, samples_for
+from stages.clip import Action, Captions, PictureFacts, Size, samples_for
+from stages.media import clip_from
 
 WORDS = tuple(Word(str(i), Fraction(i, 5), Fraction(i, 5) + Fraction(3, 20)) for i in range(15))
 CUES = tuple(Cue(str(i), Fraction(i, 2), Fraction(i, 2) + Fraction(2, 5)) for i in range(6))
@@ -139,3 +141,10 @@ def test_a_trim_of_a_trim_adds_up(rate: str, edges: list[int]) -> None:
     assert abs(sound_of(twice).samples - sound_of(once).samples) <= 1
     assert cues_of(twice) == cues_of(once)
     assert sound_of(twice).words == sound_of(once).words
+
+
+def test_half_frames_at_both_ends_add_none() -> None:
+    facts = PictureFacts(Size(160, 90), Size(160, 90), Fraction(25), 250, "h264")
+    clip = trim(clip_from(Path("film.mp4"), facts, None), start="0.5s", end="3.5s")
+    assert clip.picture
+    assert clip.picture.frames == 75
