@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
+AUDIBLE = 0.3
+"""LU off the target that are worth a word; EBU R 128 allows 0.5."""
+
 ACTIONS = ("pay", "encode", "copy", "make", "cached")
 
 VERBS = {
@@ -214,6 +217,11 @@ def summary(recipe: Recipe, result: Result, report: Path) -> str:
             f" at {float(made.rate):g}/s = {printed_seconds(made.duration)} s  {sound}  {made.verdict.verdict}"
             + (f" (signer: {made.verdict.signer})" if made.verdict.signer else "")
         )
+        track = placement.cut.track
+        if made.loudness and track and track.sound.loudness and not made.loudness.silent:
+            wanted = track.sound.loudness
+            if abs(made.loudness.loudness - wanted.target) > AUDIBLE:
+                lines.append(f"    {wanted.target:g} LUFS could not be reached under {wanted.true_peak:g} dBTP")
         if made.verdict.verdict != "proved":
             lines.append(f"    {made.verdict.sentence}")
     lines += [f"warning: {warning}" for warning in dict.fromkeys(result.warnings)]
