@@ -139,8 +139,9 @@ class Film:
 class Task:
     """One thing to make, in a folder of its name.
 
-    `slot` is the same for every version of it, so that one can say what
-    changed. `promised`: it rests on something that is yet to be made.
+    `memory` is the same for every version of it, so that one can say what
+    changed: its slot, and for a step's job the recipe as well, since a step of
+    that name in another recipe is another's. `promised`: it rests on something that is yet to be made.
     """
 
     name: str
@@ -151,6 +152,7 @@ class Task:
     work: Call | Film
     action: Action
     reason: str
+    memory: str
     price: Decimal | None = None
     promised: bool = False
 
@@ -386,6 +388,7 @@ class _Planning:
             stage.name, step.name, (step.name,), _digest(chain.identity, chain.version),
             {**chain.parts, f"{stage.name} by": promised.history[-1].agent}, needs,
             Call(stage.function, {**arguments, **offered}, inputs), any(other.clip.promised for other in others),
+            f"{self.recipe.known_as}:{step.name}",
         )  # fmt: skip
         if task.action != "cached":
             reason = f"{task.reason}; {said}" if said else task.reason
@@ -442,14 +445,14 @@ class _Planning:
 
     def task(
         self, kind: str, slot: str, steps: Sequence[str], digest: str, parts: Parts, needs: Sequence[str],
-        work: Call | Film, promised: bool = False,
+        work: Call | Film, promised: bool = False, memory: str = "",
     ) -> Task:  # fmt: skip
         name = f"{kind}-{digest}"
         cached = name in self.world.notes
-        reason = "" if cached else _what_changed(parts, self.world.latest.get(slot))
+        reason = "" if cached else _what_changed(parts, self.world.latest.get(memory or slot))
         steps, needs = tuple(dict.fromkeys(steps)), tuple(dict.fromkeys(needs))
         action: Action = "cached" if cached else "make"
-        return self.add(Task(name, slot, steps, parts, needs, work, action, reason, promised=promised))
+        return self.add(Task(name, slot, steps, parts, needs, work, action, reason, memory or slot, promised=promised))
 
     def ingest(self, file: Path) -> Task:
         facts = self.world.files[file]

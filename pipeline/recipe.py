@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -81,6 +82,11 @@ class Recipe:
     deliveries: tuple[Delivery, ...]
     anchors: tuple[Path, ...] = ()
     budget: Budget | None = None
+
+    @property
+    def known_as(self) -> str:
+        """Its place in the project, so that both may be moved together."""
+        return os.path.relpath(self.file, self.project)
 
     def place(self, line: int) -> str:
         """`finish.yaml:14`."""

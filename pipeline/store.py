@@ -184,7 +184,7 @@ class Store:
 
     def takes(self, recipe: Recipe) -> dict[str, int]:
         """The takes that `--retake` asked for, by step."""
-        return dict(self._kept("takes.json").get(self._known_as(recipe), {}))
+        return dict(self._kept("takes.json").get(recipe.known_as, {}))
 
     def retake(self, recipe: Recipe, step: str) -> None:
         """Ask for one more take of a step from now on, unless the one asked for last is yet to be made."""
@@ -192,7 +192,7 @@ class Store:
         if step not in bought:
             raise InputError(f"--retake {step}: is no step that buys{nearest(step, bought)}")
         kept = self._kept("takes.json")
-        mine = kept.setdefault(self._known_as(recipe), {})
+        mine = kept.setdefault(recipe.known_as, {})
         task = next(task for task in plan(recipe, self.world(recipe)).tasks if task.slot == step)
         if task.action == "cached" or (step not in mine and not task.price):  # bought, if not here
             written = next((each.arguments.get("take") for each in recipe.steps if each.name == step), None)
@@ -202,10 +202,6 @@ class Store:
                 mine[step] += 1
                 self._keep("takes.json", kept)
                 task = next(task for task in plan(recipe, self.world(recipe)).tasks if task.slot == step)
-
-    def _known_as(self, recipe: Recipe) -> str:
-        """The recipe's place in the project, so that both may be moved together."""
-        return os.path.relpath(recipe.file, recipe.project)
 
     # ------------------------------------------------------------ making
 
@@ -263,7 +259,7 @@ class Store:
             if not target.exists():
                 folder.rename(target)
             sync(self.tasks)
-        slot = self.folder / "slots" / _slot_name(task.slot)
+        slot = self.folder / "slots" / _slot_name(task.memory)
         with attempt(slot) as part:
             part.write_text(json.dumps(dict(task.parts)), encoding="utf-8")
 

@@ -529,3 +529,16 @@ def test_a_plan_finds_its_tasks_by_name(desk: Workshop) -> None:
     found = planned(desk)
     task: Task = found.tasks[-1]
     assert found[task.name] is task
+
+
+def test_what_another_recipe_spoke_is_no_reason(workshop: Workshop) -> None:
+    steps = "steps:\n- speak: Hello there.\n- trim: {clip: clip.mp4, length: 1s}\n"
+    text = f"{steps}deliver:\n- {{preset: web, file: out/a.mp4}}\n"
+
+    def reason(name: str) -> str:
+        recipe = read_recipe(workshop.write(text, name))
+        world = replace(workshop.store.world(recipe), latest={"film.yaml:speak": {"speak.text": "Good bye."}})
+        return next(task.reason for task in plan(recipe, world).tasks if task.slot == "speak")
+
+    assert "Good bye." in reason("film.yaml") or "was nothing" in reason("film.yaml")
+    assert reason("other.yaml") == "new"
