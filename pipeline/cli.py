@@ -200,7 +200,6 @@ def verify(
     from pipeline.store import Store
     from stages.errors import InputError
     from stages.files import project_folder
-    from stages.provenance import EXIT_CODES
     from stages.provenance import verify as verify_file
 
     for path in (file, original, *(anchors or ())):
@@ -217,7 +216,7 @@ def verify(
         print(f"{found.verdict}: {found.sentence}")
         for code in found.codes:
             print(f"  {code}")
-    sys.exit(EXIT_CODES[found.verdict])
+    sys.exit(found.exit_code)
 
 
 # ---------------------------------------------------------------- what there is

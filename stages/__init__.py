@@ -10,6 +10,7 @@ from stages.captions import caption
 from stages.clip import Clip, Cue, Picture, Size, Sound, Word
 from stages.cutting import trim
 from stages.delivery import Delivered, conform, deliver, render
+from stages.encoding import Encoding
 from stages.errors import (
     AfterframeError,
     BudgetExceeded,
@@ -23,7 +24,6 @@ from stages.errors import (
     SubmissionUnknown,
     WriteError,
 )
-from stages.ffmpeg import Encoding
 from stages.filming import generate
 from stages.framing import fit, upscale
 from stages.media import open_clip

@@ -29,8 +29,9 @@ from stages.clip import (
     sources,
 )
 from stages.cutting import pace
+from stages.encoding import Encoding
 from stages.errors import FfmpegError, InputError, ProvenanceError
-from stages.ffmpeg import Encoding, Output, Progress, command, contact_sheet, damage, run_command
+from stages.ffmpeg import Output, Progress, command, contact_sheet, damage, run_command
 from stages.files import attempt, fresh_folder, project_folder
 from stages.framing import fit
 from stages.geometry import Focus, Mode, inside

@@ -1,6 +1,6 @@
-"""The compiler, and the only ffmpeg: from a clip's description to argv, and a way to run it.
+"""The only ffmpeg: from a graph of filters to argv, and a way to run it.
 
-`command` is pure: it lowers pictures to one filter graph, numbers each node
+`command` is pure: it joins lowered pictures to one filter graph, numbers each node
 once, splits what is read twice, and returns argv with the small text files
 that the graph reads. `run_command` runs it in a folder of its own, so that
 every name in it is plain.
@@ -14,24 +14,15 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any
 
-from stages.clip import (
-    BT709,
-    Colour,
-    Filter,
-    Picture,
-    PictureFacts,
-    Size,
-    SoundFacts,
-    Source,
-    Stream,
-    filtered,
-)
-from stages.errors import FfmpegError, InputError
+from stages.clip import Filter, Picture, PictureFacts, Size, SoundFacts, Source, Stream, filtered
+from stages.encoding import Encoding
+from stages.errors import FfmpegError
+from stages.lowering import headed, lowered, rewritten
 from stages.subtitles import styled
 
 FONTS = Path(__file__).parent / "fonts"
@@ -42,57 +33,6 @@ Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Encoding:
-    """How a picture is encoded. `gop` is the longest distance between key frames, in seconds."""
-
-    codec: str = "libx264"
-    preset: str = "veryfast"
-    crf: int = 18
-    profile: str = "high"
-    gop: Fraction = Fraction(2)
-    b_frames: int = 2
-    pixel_format: str = "yuv420p"
-    max_rate: int = 0
-    edit_lists: bool = True
-
-    def refuses(self, picture: Picture) -> str:
-        """Why `picture`'s stream cannot be copied into such a file; nothing if it can."""
-        if isinstance(picture.stream, Filter) or picture.scaler or (picture.captions and picture.captions.burn):
-            return "its picture is edited"
-        facts = picture.stream.facts
-        assert isinstance(facts, PictureFacts)
-        return next((f"{key}: {found}" for key, found in self.mismatches(facts)), "")
-
-    def mismatches(self, facts: PictureFacts) -> Iterator[tuple[str, str]]:
-        """What about a video stream is not as this encoding makes it: which value, and what was found."""
-        codec = {"libx264": "h264", "libx265": "hevc", "libsvtav1": "av1"}.get(self.codec, self.codec)
-        longest = round(self.gop * facts.rate)
-        for wrong, key, found in (
-            (facts.codec != codec, "codec", facts.codec),
-            (bool(self.profile) and facts.profile.lower() not in PROFILES[self.profile], "profile", facts.profile),
-            (facts.pixel_format != self.pixel_format, "pixel_format", facts.pixel_format),
-            (facts.keyframes > longest, "gop", f"{facts.keyframes} frames between key frames, not {longest}"),
-            (bool(self.max_rate) and facts.bit_rate > self.max_rate, "max_rate", f"{facts.bit_rate} bit/s"),
-            (facts.sample_aspect != 1, "pixels", f"not square: {facts.sample_aspect}"),
-            (facts.rotation != 0, "pixels", f"turned by {facts.rotation} degrees"),
-            (facts.size != facts.coded, "pixels", f"an odd number: {facts.coded}"),
-            (not facts.constant_rate, "rate", "not constant"),
-            (facts.colour not in (BT709, Colour()), "colour", f"{facts.colour.matrix}, {facts.colour.range}"),
-            (facts.start != 0, "start", f"at {float(facts.start):g} s"),
-        ):
-            if wrong:
-                yield key, found
-
-
-PROFILES = {"high": ("high", "main", "baseline", "constrained baseline")}
-"""Profiles of H.264 that a decoder of the key's plays (ITU-T H.264 annex A)."""
-
-
-LOSSLESS = Encoding(preset="ultrafast", crf=0, profile="", gop=Fraction(1), b_frames=0)
-"""For a picture between two stages: bit-exact, quick to read; never delivered."""
-
-
-@dataclass(frozen=True, slots=True)
 class Output:
     """One file of a command: a picture, the encoded sound to lay beside it, and a plain name.
 
@@ -100,7 +40,7 @@ class Output:
     """
 
     picture: Picture
-    encoding: Encoding = Encoding()
+    encoding: Encoding = field(default_factory=Encoding)
     sound: Path | None = None
     name: str = "out.mp4"
     sheet: str = ""
@@ -113,126 +53,6 @@ class Command:
     arguments: tuple[str, ...]
     files: Mapping[str, str] = field(default_factory=dict)
     needs_fonts: bool = False
-
-
-# ---------------------------------------------------------------- lowering: pictures
-
-
-def lowered(picture: Picture, encoding: Encoding, captions: str = "") -> Stream:
-    """The picture's stream with its intentions carried out in order: crop, one resample, captions, tags.
-
-    A stream that the encoding accepts as it is comes back as the bare source.
-    Raises InputError for HDR, which has no honest place in an 8-bit BT.709 file yet.
-    """
-    if not encoding.refuses(picture):
-        return picture.stream
-    stream = _framed(picture)
-    if captions:
-        # Without fontsdir libass finds no font, burns nothing and exits with 0.
-        stream = filtered("ass", stream, filename=captions, fontsdir="fonts")
-    stream = filtered("format", stream, pix_fmts=encoding.pixel_format)
-    # Tags stand in the graph: as output options they relabel in 5.1 and convert in 9.0.
-    return filtered("setparams", stream, range="tv", colorspace="bt709", color_primaries="bt709", color_trc="bt709")
-
-
-def _framed(picture: Picture) -> Stream:
-    """Crop and resample to the delivered frame, once."""
-    stream, scaler = picture.stream, picture.scaler
-    if scaler is None:
-        return stream
-    left, top, width, height = scaler.window.even(picture.size)
-    if (width, height) != (picture.size.width, picture.size.height):
-        stream = filtered("crop", stream, w=width, h=height, x=left, y=top)
-    if scaler.background == "blur" and scaler.size != scaler.canvas:
-        return on_blur(stream, scaler.size, scaler.canvas)
-    if (width, height) != (scaler.size.width, scaler.size.height):
-        stream = scaled(stream, scaler.size)
-    if scaler.canvas != scaler.size:
-        stream = filtered(
-            "pad", stream,
-            w=scaler.canvas.width, h=scaler.canvas.height,
-            x=(scaler.canvas.width - scaler.size.width) // 4 * 2,
-            y=(scaler.canvas.height - scaler.size.height) // 4 * 2,
-            color=scaler.background,
-        )  # fmt: skip
-    return filtered("setsar", stream, sar=1)
-
-
-def scaled(stream: Stream, size: Size) -> Filter:
-    """The picture resampled to `size`."""
-    return filtered("scale", stream, w=size.width, h=size.height, flags="lanczos+accurate_rnd+full_chroma_int")
-
-
-def on_blur(stream: Stream, size: Size, canvas: Size) -> Stream:
-    """The picture at `size`, in the middle of a blurred copy of itself that fills `canvas`."""
-    # The copy is blurred at a quarter of its size: the eye cannot tell, and it costs a sixteenth.
-    small = filtered(
-        "scale", stream, w=canvas.width // 8 * 2, h=canvas.height // 8 * 2,
-        force_original_aspect_ratio="increase", force_divisible_by=2,
-    )  # fmt: skip
-    small = filtered("crop", small, w=canvas.width // 8 * 2, h=canvas.height // 8 * 2)
-    behind = scaled(filtered("gblur", small, sigma=8), canvas)
-    behind = filtered("setsar", behind, sar=1)
-    front = filtered("setsar", scaled(stream, size), sar=1)
-    return filtered(
-        "overlay", behind, front,
-        x=(canvas.width - size.width) // 4 * 2, y=(canvas.height - size.height) // 4 * 2,
-    )  # fmt: skip
-
-
-def _head(source: Source) -> Stream:
-    """A source as filters must see it: declared colours, square pixels, a constant rate, 48 kHz stereo."""
-    if isinstance(source.facts, SoundFacts):
-        return _sound_head(source, source.facts)
-    facts, stream = source.facts, _declared(source, source.facts)
-    if facts.sample_aspect != 1:
-        stream = filtered("setsar", scaled(stream, facts.size), sar=1)
-    elif facts.size != facts.coded:
-        stream = filtered("crop", stream, w=facts.size.width, h=facts.size.height, x=0, y=0)
-    if not facts.constant_rate:
-        # fps before any trim, or frames are miscounted; the clone covers a last frame rounded away.
-        stream = filtered("tpad", filtered("fps", stream, fps=facts.rate), stop=2, stop_mode="clone")
-        stream = filtered("trim", stream, end_frame=facts.frames)
-    if facts.start != 0 or not facts.constant_rate:
-        stream = filtered("setpts", stream, expr="PTS-STARTPTS")
-    return stream
-
-
-def _declared(source: Source, facts: PictureFacts) -> Stream:
-    """The source with known colours: tagged as what it is, converted to BT.709 video range if it is not that."""
-    colour = facts.colour
-    if colour.transfer in ("smpte2084", "arib-std-b67"):
-        raise InputError(f"{source.path}: is HDR ({colour.transfer}); tone-map it to BT.709 first")
-    rgb = colour.matrix == "gbr" or facts.pixel_format.startswith(("rgb", "bgr", "gbr"))
-    full = colour.range == "pc" or facts.pixel_format.startswith("yuvj")
-    matrix = colour.matrix
-    if matrix == "unknown":
-        # Untagged: BT.709 from 720 lines up, BT.601 below, as players assume.
-        matrix = "bt709" if min(facts.coded.width, facts.coded.height) >= 720 else "smpte170m"
-    if rgb:
-        return filtered("scale", source, out_color_matrix="bt709", out_range="tv")
-    if matrix == "bt709" and not full:
-        if colour == BT709:
-            return source
-        return filtered("setparams", source, range="tv", colorspace="bt709", color_primaries="bt709", color_trc="bt709")
-    return filtered(
-        "scale", source,
-        in_color_matrix=_swscale_name(matrix), out_color_matrix="bt709",
-        in_range="full" if full else "tv", out_range="tv",
-        flags="lanczos+accurate_rnd+full_chroma_int",
-    )  # fmt: skip
-
-
-def _swscale_name(matrix: str) -> str:
-    return {"bt2020nc": "bt2020", "bt2020c": "bt2020", "bt470bg": "bt601", "smpte170m": "bt601"}.get(matrix, matrix)
-
-
-def _sound_head(source: Source, facts: SoundFacts) -> Stream:
-    stream: Stream = filtered("aresample", source, sample_rate=48000)
-    if facts.channels == 1:
-        # `-ac 2` takes 3 dB off a mono voice; pan takes nothing.
-        return filtered("pan", stream, args="stereo|c0=c0|c1=c0")
-    return filtered("aformat", stream, sample_fmts="fltp", channel_layouts="stereo")
 
 
 # ---------------------------------------------------------------- the command
@@ -379,25 +199,12 @@ def _numbered(streams: Sequence[Stream]) -> tuple[list[int], list[Node]]:
         return by_id[id(stream)]
 
     # An output that is a bare source is copied; only what filters read gets a head.
-    headed = [stream if isinstance(stream, Source) else rewritten(stream, _with_head) for stream in streams]
-    return [number(stream) for stream in headed], nodes
+    graphs = [stream if isinstance(stream, Source) else rewritten(stream, _with_head) for stream in streams]
+    return [number(stream) for stream in graphs], nodes
 
 
 def _with_head(stream: Stream) -> Stream:
-    return _head(stream) if isinstance(stream, Source) else stream
-
-
-def rewritten(stream: Stream, change: Callable[[Stream], Stream]) -> Stream:
-    """The graph with `change` applied to each node once, inputs first; what it returns is not visited again."""
-    done: dict[int, Stream] = {}
-
-    def visit(node: Stream) -> Stream:
-        if id(node) not in done:
-            inner = replace(node, inputs=tuple(map(visit, node.inputs))) if isinstance(node, Filter) else node
-            done[id(node)] = change(inner)
-        return done[id(node)]
-
-    return visit(stream)
+    return headed(stream) if isinstance(stream, Source) else stream
 
 
 # ---------------------------------------------------------------- running

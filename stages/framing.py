@@ -9,8 +9,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from stages.clip import Box, Clip, Picture, Scaler, Size, Unit, filtered
 from stages.errors import InputError
-from stages.ffmpeg import on_blur, scaled
 from stages.geometry import Focus, Mode, even, inside, parse_focus, times, window
+from stages.lowering import on_blur, scaled
 from stages.stage import edit
 
 ROUNDING = Fraction(1, 50)

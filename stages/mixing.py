@@ -17,8 +17,9 @@ from pathlib import Path
 
 from stages.clip import DUCK, SAMPLE_RATE, Filter, Loudness, Sound, SoundFacts, Source, Stream, exactly, filtered
 from stages.errors import FfmpegError
-from stages.ffmpeg import rewritten, run_command, sound_command, waveform
+from stages.ffmpeg import run_command, sound_command, waveform
 from stages.files import fresh_folder
+from stages.lowering import rewritten
 
 LIMITER_MARGIN = 0.3
 """dB under the ceiling: AAC raised true peaks by up to 0.1 dB, and by 0.6 dB once (facts: audio 3)."""

@@ -17,7 +17,7 @@ import yaml
 import presets
 import stages
 from stages.delivery import encoding_of
-from stages.ffmpeg import Encoding
+from stages.encoding import Encoding
 from stages.stage import stage_of
 
 ROOT = Path(__file__).parents[1]

@@ -55,12 +55,13 @@ from stages import (
 )
 from stages.clip import Captions
 from stages.delivery import FILM, Cut, Shot, make_films
-from stages.ffmpeg import LOSSLESS as EXACT
 from stages.ffmpeg import run_command, sound_command
 from stages.media import mp4_layout, probe
 from stages.mixing import SOUND, Track, make_sound
 
 NO_EDIT_LISTS = Encoding(edit_lists=False)
+EXACT = Encoding(preset="ultrafast", crf=0, profile="", gop=Fraction(1), b_frames=0)
+"""Bit-exact, so that a pixel that changed was changed by us."""
 
 
 def rendered(clip: Clip, target: Path, encoding: Encoding = EXACT) -> Path:
