@@ -18,9 +18,9 @@ import typer
 from pipeline import cli_ledger
 
 if TYPE_CHECKING:
-    from pipeline.plan import Plan
     from pipeline.recipe import Recipe
     from pipeline.store import Store
+    from pipeline.tasks import Plan
 
 app = typer.Typer(
     help="Turn AI-generated clips into finished, priced and provable video.",

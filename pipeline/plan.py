@@ -7,250 +7,24 @@ its cache key, its place on disk, and how it is found again after a crash.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from pipeline.chains import Asked, Chain, File, Made, Value, digest, file_of, identities, needs_of, plain, what_changed
 from pipeline.recipe import Argument, Budget, Delivery, FromFile, FromStep, Given, Recipe, Step
-from stages.clip import Clip, Size, origins
+from pipeline.tasks import Action, Call, FileOf, Film, Note, Parts, Placement, Plan, ResultOf, Task, World
+from stages.clip import Size, origins
 from stages.delivery import FILM, Cut, cut, delivery_preset, finish
 from stages.errors import InputError, RecipeError
-from stages.filming import ROOTS, Market
+from stages.filming import ROOTS
 from stages.ingestion import ARCHIVE, ingest
 from stages.mixing import SOUND, make_sound
 
-Parts = Mapping[str, str]
-"""What a result depends on, by name: `trim.length: 6s`, `clip: sha256:…`, `ffmpeg: n9.0.2`."""
-
-Action = Literal["cached", "encode", "copy", "make", "pay"]
-
 INGEST, SOUND_VERSION, FILM_VERSION, DELIVERY_VERSION = "1", "1", "1", "1"
 """Raised when the same parts come to mean another result."""
-
-
-# ---------------------------------------------------------------- the world
-
-
-@dataclass(frozen=True, slots=True)
-class FileFacts:
-    """A user's file: its SHA-256, and the clip in it, or why there is none. `stamp` tells whether it changed."""
-
-    sha256: str
-    clip: Clip | None = None
-    fault: str = ""
-    stamp: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """What the store knows of a finished task.
-
-    `files` are the names and SHA-256 of what lies in its folder, the main one
-    first; `result` is what its work returned, and `seconds` how long that took.
-    """
-
-    name: str
-    slot: str
-    parts: Parts
-    files: Mapping[str, str]
-    result: Any
-    folder: Path
-    seconds: float = 0.0
-
-    @property
-    def sha256(self) -> str:
-        """Of its main file."""
-        return next(iter(self.files.values()))
-
-    @property
-    def file(self) -> Path:
-        """Its main file."""
-        return self.folder / next(iter(self.files))
-
-    def holds(self, original: Path) -> bool:
-        """Whether it is a job's, and `original` is the file that the job brought in."""
-        return isinstance(self.result, Clip) and any(action.file == original for action in self.result.history)
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """One snapshot of what exists.
-
-    `notes` are the finished tasks by name, `latest` the parts of the last one for a slot;
-    `tools` are versions, `signer` a fingerprint; `delivered` says which
-    deliveries lie in place, by SHA-256; `shop` is what can be bought and what
-    was; `takes` are those that were asked for after the recipe was written.
-    """
-
-    files: Mapping[Path, FileFacts]
-    notes: Mapping[str, Note] = field(default_factory=dict)
-    latest: Mapping[str, Parts] = field(default_factory=dict)
-    tools: Parts = field(default_factory=dict)
-    signer: str = ""
-    delivered: Mapping[Path, str] = field(default_factory=dict)
-    shop: Market = field(default_factory=lambda: Market(date.today()))
-    takes: Mapping[str, int] = field(default_factory=dict)
-
-
-# ---------------------------------------------------------------- the tasks
-
-
-@dataclass(frozen=True, slots=True)
-class FileOf:
-    """A file that another task makes."""
-
-    task: str
-    file: str
-
-
-@dataclass(frozen=True, slots=True)
-class ResultOf:
-    """One field of what another task's function returns."""
-
-    task: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """Call `function` with `arguments`, in which a FileOf or ResultOf stands for what another task made.
-
-    The runner adds what only it knows, by the names of the parameters.
-    """
-
-    function: Callable[..., Any]
-    arguments: Mapping[str, Any]
-    inputs: Mapping[str, Clip] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Film:
-    """Encode a cut, together with others of the same sources where there are any."""
-
-    cut: Cut
-    sound: FileOf | None
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One thing to make, in a folder of its name.
-
-    `memory` is the same for every version of it, so that one can say what
-    changed: its slot, and for a step's job the recipe as well, since a step of
-    that name in another recipe is another's. `promised`: it rests on something that is yet to be made.
-    """
-
-    name: str
-    slot: str
-    steps: tuple[str, ...]
-    parts: Parts
-    needs: tuple[str, ...]
-    work: Call | Film
-    action: Action
-    reason: str
-    memory: str
-    price: Decimal | None = None
-    promised: bool = False
-
-    @property
-    def real_price(self) -> Decimal:
-        """What it costs in money that exists: what a simulator sells is priced, and not paid."""
-        simulated = any(text.startswith("SIMULATED") for key, text in self.parts.items() if key.endswith(" by"))
-        return Decimal(0) if simulated else self.price or Decimal(0)
-
-    @property
-    def title(self) -> str:
-        """What people call it: `sound for web`, `web`, `bunny.mp4`."""
-        return self.slot.split(":", 1)[-1]
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Where a delivery goes, and the task that makes it."""
-
-    file: Path
-    cut: Cut
-    task: str
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The tasks, each after those it needs; `remarks` are worth telling before anything runs.
-
-    `over` says by how much it passes the recipe's budget; such a plan is not carried out.
-    """
-
-    tasks: tuple[Task, ...]
-    deliveries: tuple[Placement, ...] = ()
-    remarks: tuple[str, ...] = ()
-    over: str = ""
-
-    def __getitem__(self, name: str) -> Task:
-        return next(task for task in self.tasks if task.name == name)
-
-    @property
-    def real_price(self) -> Decimal:
-        """US dollars that carrying it out would really cost."""
-        return sum((task.real_price for task in self.tasks), Decimal(0))
-
-
-# ---------------------------------------------------------------- planning
-
-
-@dataclass(frozen=True, slots=True)
-class Chain:
-    """What a picture or a sound depends on.
-
-    `identity` is a hash of what was asked for, versions aside: stages,
-    parameters as written, users' files. `version` is one of the versions of
-    the stages and tools behind it. `parts` say both in words.
-    """
-
-    identity: str = ""
-    version: str = ""
-    parts: Parts = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A step's result: the clip, what its picture and its sound depend on, and the tasks behind it."""
-
-    clip: Clip
-    picture: Chain
-    sound: Chain
-    steps: tuple[str, ...] = ()
-    needs: tuple[str, ...] = ()
-
-    @property
-    def both(self) -> Chain:
-        """What the clip as a whole depends on."""
-        if self.picture == self.sound:
-            return self.picture
-        identity = _digest(self.picture.identity, self.sound.identity)
-        version = _digest(self.picture.version, self.sound.version)
-        return Chain(identity, version, {**self.sound.parts, **self.picture.parts})
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """A file that is read as a file, not as a clip."""
-
-    path: Path
-    identity: str
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A value that a later step asked for: it makes a difference to the name, not to the identity."""
-
-    text: str
-
-
-Value = Made | Given | File | Asked
 
 
 def plan(recipe: Recipe, world: World) -> Plan:
@@ -348,15 +122,15 @@ class _Planning:
         first = next(parameter.name for parameter in step.stage.parameters if parameter.kind == "clip")
         before = resolved.pop(first)
         assert isinstance(before, Made)
-        clip = step.stage.function(before.clip, **{key: _plain(value) for key, value in resolved.items()})
-        longer = _longer(before.both, step, resolved)
+        clip = step.stage.function(before.clip, **{key: plain(value) for key, value in resolved.items()})
+        longer = before.both.longer(step, resolved)
         others = [value for value in resolved.values() if isinstance(value, Made)]
         return Made(
             clip,
             before.picture if before.clip.picture is clip.picture else longer,
             before.sound if before.clip.sound is clip.sound else longer,
             (*before.steps, *(name for other in others for name in other.steps), step.name),
-            _needs(before, *others),
+            needs_of(before, *others),
         )
 
     # ------------------------------------------------------------ jobs
@@ -369,23 +143,23 @@ class _Planning:
             if parameter.required and parameter.name not in resolved:
                 raise InputError(f"is missing (such as {parameter.example})", parameter.name)
         kinds = {parameter.name: parameter.kind for parameter in stage.parameters}
-        arguments = {k: _file(v, k) if kinds[k] == "file" else _plain(v) for k, v in resolved.items()}
+        arguments = {k: file_of(v, k) if kinds[k] == "file" else plain(v) for k, v in resolved.items()}
         price: Decimal | None = None
         offered: Mapping[str, object] = {}
         said, owned = "", False
         if stage.offer:
-            offer = stage.offer(**arguments, shop=self.world.shop, identities=_identities(resolved))
+            offer = stage.offer(**arguments, shop=self.world.shop, identities=identities(resolved))
             price, offered, said, owned = offer.price, offer.fills, offer.said, offer.owned
         assert stage.promise is not None
         promised = stage.promise(**arguments, **offered)
-        chain = _longer(Chain(), step, resolved)
-        chain = replace(chain, version=_digest(chain.version, promised.history[-1].agent))
+        chain = Chain().longer(step, resolved)
+        chain = replace(chain, version=digest(chain.version, promised.history[-1].agent))
         others = [value for value in resolved.values() if isinstance(value, Made)]
         read = [value.path for value in resolved.values() if isinstance(value, File)]
-        needs = (*_needs(*others), *(self.ingest(path).name for path in read))
+        needs = (*needs_of(*others), *(self.ingest(path).name for path in read))
         inputs = {key: value.clip for key, value in resolved.items() if isinstance(value, Made)}
         task = self.task(
-            stage.name, step.name, (step.name,), _digest(chain.identity, chain.version),
+            stage.name, step.name, (step.name,), digest(chain.identity, chain.version),
             {**chain.parts, f"{stage.name} by": promised.history[-1].agent}, needs,
             Call(stage.function, {**arguments, **offered}, inputs), any(other.clip.promised for other in others),
             f"{self.recipe.known_as}:{step.name}",
@@ -444,12 +218,12 @@ class _Planning:
         return task
 
     def task(
-        self, kind: str, slot: str, steps: Sequence[str], digest: str, parts: Parts, needs: Sequence[str],
+        self, kind: str, slot: str, steps: Sequence[str], hashed: str, parts: Parts, needs: Sequence[str],
         work: Call | Film, promised: bool = False, memory: str = "",
     ) -> Task:  # fmt: skip
-        name = f"{kind}-{digest}"
+        name = f"{kind}-{hashed}"
         cached = name in self.world.notes
-        reason = "" if cached else _what_changed(parts, self.world.latest.get(memory or slot))
+        reason = "" if cached else what_changed(parts, self.world.latest.get(memory or slot))
         steps, needs = tuple(dict.fromkeys(steps)), tuple(dict.fromkeys(needs))
         action: Action = "cached" if cached else "make"
         return self.add(Task(name, slot, steps, parts, needs, work, action, reason, memory or slot, promised=promised))
@@ -458,8 +232,8 @@ class _Planning:
         facts = self.world.files[file]
         parts = {file.name: f"sha256:{facts.sha256}", "anchors": self.anchors(), **self.tool("c2pa"), "ingest": INGEST}
         call = Call(ingest, {"file": file, "clip": facts.clip, "anchors": self.recipe.anchors})
-        digest = _digest(facts.sha256, {key: parts[key] for key in ("anchors", "c2pa", "ingest")})
-        return self.task("ingest", f"ingest:{file.name}", (), digest, parts, (), call)
+        hashed = digest(facts.sha256, {key: parts[key] for key in ("anchors", "c2pa", "ingest")})
+        return self.task("ingest", f"ingest:{file.name}", (), hashed, parts, (), call)
 
     def sound(self, wanted: Delivery, of: Made, made: Cut) -> Task | None:
         """One sound for all deliveries that want the same: it depends on the sound's steps alone."""
@@ -477,11 +251,11 @@ class _Planning:
         }
         if of.clip.picture and made.picture.rate != of.clip.picture.rate:
             parts["pace"] = str(made.picture.rate)
-        digest = _digest(of.sound.identity, of.sound.version, parts)
+        hashed = digest(of.sound.identity, of.sound.version, parts)
         slot = f"{self.relative(wanted.file)}:sound for {wanted.preset}"
         words = {**of.sound.parts, **parts}
         return self.task(
-            "sound", slot, of.steps, digest, words, of.needs, Call(make_sound, {"track": track}), of.clip.promised
+            "sound", slot, of.steps, hashed, words, of.needs, Call(make_sound, {"track": track}), of.clip.promised
         )
 
     def film(self, wanted: Delivery, of: Made, made: Cut, sound: Task | None) -> Task:
@@ -496,11 +270,11 @@ class _Planning:
             "film version": FILM_VERSION,
         }
         named = {key.partition(".")[2] or key: text for key, text in parts.items()}  # whatever the preset's name
-        digest = _digest(of.both.identity, of.both.version, named)
+        hashed = digest(of.both.identity, of.both.version, named)
         slot = f"{self.relative(wanted.file)}:film for {wanted.preset}"
         work = Film(made, FileOf(sound.name, SOUND) if sound else None)
         needs = (*of.needs, *([sound.name] if sound else []))
-        task = self.task("film", slot, of.steps, digest, {**of.both.parts, **parts}, needs, work, of.clip.promised)
+        task = self.task("film", slot, of.steps, hashed, {**of.both.parts, **parts}, needs, work, of.clip.promised)
         if task.action == "cached":
             return task
         reason = f"{task.reason}; {made.reason}" if made.reason else task.reason
@@ -534,7 +308,7 @@ class _Planning:
         slot = f"{self.relative(wanted.file)}:{wanted.preset}"
         needs = (*of.needs, *archives.values(), *([sound.name] if sound else []), film.name)
         task = self.task(
-            "delivery", slot, of.steps, _digest(parts), parts, needs, Call(finish, arguments), of.clip.promised
+            "delivery", slot, of.steps, digest(parts), parts, needs, Call(finish, arguments), of.clip.promised
         )
         if task.action == "cached":
             self.add(replace(task, reason=self.in_place(wanted.file, self.world.notes[task.name])))
@@ -575,7 +349,7 @@ class _Planning:
         return {name: self.world.tools.get(name, "")}
 
     def anchors(self) -> str:
-        return _digest(*(self.world.files[anchor].sha256 for anchor in self.recipe.anchors))
+        return digest(*(self.world.files[anchor].sha256 for anchor in self.recipe.anchors))
 
     def relative(self, file: Path) -> str:
         project = self.recipe.project
@@ -596,77 +370,3 @@ def _over(tasks: Sequence[Task], budget: Budget | None) -> str:
 
 class _Said(Exception):
     """A step cannot be planned, and why was told where it is wrong."""
-
-
-# ---------------------------------------------------------------- words and hashes
-
-
-def _plain(value: Value) -> object:
-    """What the stage's function is called with."""
-    if isinstance(value, Given):
-        return value.value
-    if isinstance(value, Asked):
-        return value.text
-    return value.path if isinstance(value, File) else value.clip
-
-
-def _file(value: Value, parameter: str) -> Path:
-    """The file that a job reads: the user's, or one that another job made."""
-    if isinstance(value, File):
-        return value.path
-    assert isinstance(value, Made)
-    try:
-        return value.clip.file
-    except InputError as error:
-        raise InputError(str(error), parameter) from None
-
-
-def _longer(chain: Chain, step: Step, resolved: Mapping[str, Value]) -> Chain:
-    """The chain with one more step on it."""
-    parts = {**chain.parts, step.name: step.stage.name}
-    asked: dict[str, str] = {"stage": step.stage.name, "of": chain.identity}
-    versions = {"": chain.version, step.stage.name: str(step.stage.version)}
-    for key, value in sorted(resolved.items()):
-        where = f"{step.name}.{key}"
-        if isinstance(value, Given):
-            asked[key] = parts[where] = value.text
-        elif isinstance(value, File):
-            asked[key] = parts[where] = f"sha256:{value.identity}"
-        elif isinstance(value, Asked):
-            versions[key] = parts[where] = value.text
-        else:
-            asked[key], versions[key] = value.both.identity, value.both.version
-            parts |= {f"{where} > {inner}": text for inner, text in value.both.parts.items()}
-    return Chain(_digest(asked), _digest(versions), parts)
-
-
-def _identities(resolved: Mapping[str, Value]) -> dict[str, str]:
-    """Of the files and clips among a job's arguments."""
-    files = {key: value.identity for key, value in resolved.items() if isinstance(value, File)}
-    return files | {key: value.both.identity for key, value in resolved.items() if isinstance(value, Made)}
-
-
-def _needs(*made: Made) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(need for one in made for need in one.needs))
-
-
-def _digest(*parts: str | Parts) -> str:
-    text = "\n".join(part if isinstance(part, str) else repr(sorted(part.items())) for part in parts)
-    return hashlib.sha256(text.encode()).hexdigest()[:20]
-
-
-def _what_changed(parts: Parts, before: Parts | None) -> str:
-    """The first difference to what was made last time: `trim.length: 6s, was 5s`."""
-    if before is None:
-        return "new"
-    for key in (*parts, *(key for key in before if key not in parts)):
-        now, was = parts.get(key), before.get(key)
-        if now != was:
-            return f"a new {key}" if key in ("film", "sound") else f"{key}: {_short(now)}, was {_short(was)}"
-    return "made before, and gone"
-
-
-def _short(text: str | None) -> str:
-    if text is None:
-        return "nothing"
-    return text[:19] + "…" if text.startswith("sha256:") or len(text) > 60 else text

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import presets
-from pipeline.plan import Note, Placement
 from pipeline.recipe import Recipe
 from pipeline.run import Result
 from pipeline.show import counts
 from pipeline.store import Store
+from pipeline.tasks import Note, Placement
 from stages.clip import Clip, printed_seconds
 from stages.credentials import Credentials
 from stages.delivery import Delivered

@@ -17,9 +17,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.plan import Call, FileOf, Film, Placement, Plan, ResultOf, Task, World, plan
+from pipeline.plan import plan
 from pipeline.recipe import Recipe
 from pipeline.store import Elsewhere, Notes, Store
+from pipeline.tasks import Call, FileOf, Film, Placement, Plan, ResultOf, Task, World
 from stages.clip import Clip
 from stages.delivery import FILM, Delivered, Filmed, Shot, make_films
 from stages.errors import BudgetExceeded, FfmpegError, Later, WriteError

@@ -11,9 +11,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import presets
-from pipeline.plan import Placement, Plan, Task
 from pipeline.recipe import Recipe
 from pipeline.run import Event, Result
+from pipeline.tasks import Placement, Plan, Task
 from stages.clip import origins, printed_seconds
 from stages.delivery import Delivered
 

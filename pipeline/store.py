@@ -22,8 +22,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.plan import FileFacts, Note, Parts, Task, World, plan
+from pipeline.plan import plan
 from pipeline.recipe import Given, Recipe
+from pipeline.tasks import FileFacts, Note, Parts, Task, World
 from stages.certificates import read_anchors
 from stages.clip import Action, Clip, PictureFacts, SoundFacts, Source, Word
 from stages.delivery import Delivered, Filmed

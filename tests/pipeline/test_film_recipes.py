@@ -27,10 +27,11 @@ import pytest
 from workshop import ROOT, Workshop, environment, ffmpeg, frames_of
 
 import presets
-from pipeline.plan import Call, Plan, Task, plan
+from pipeline.plan import plan
 from pipeline.read import read_recipe
 from pipeline.recipe import Recipe
 from pipeline.run import run
+from pipeline.tasks import Call, Plan, Task
 
 RECIPE = """\
 inputs:

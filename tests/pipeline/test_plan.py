@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from workshop import FILM, ROOT, SRT, Workshop, golden
 
 import presets
-from pipeline.plan import Call, FileFacts, FileOf, Film, Note, Plan, ResultOf, Task, World, plan
+from pipeline.plan import plan
 from pipeline.read import read_recipe
 from pipeline.recipe import Recipe
 from pipeline.show import plan_json, plan_text
 from pipeline.store import Store
+from pipeline.tasks import Call, FileFacts, FileOf, Film, Note, Plan, ResultOf, Task, World
 from stages.clip import BT709, PictureFacts, Size, SoundFacts
 from stages.errors import RecipeError
 from stages.ffmpeg import Output, command

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import imageio_ffmpeg
 
-from pipeline.plan import Plan, plan
+from pipeline.plan import plan
 from pipeline.read import read_recipe
 from pipeline.recipe import Recipe
 from pipeline.run import Result, run
 from pipeline.store import Store
+from pipeline.tasks import Plan
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "fixtures"
