@@ -7,18 +7,17 @@ is COMPLETED as well; its result then answers 4xx or 5xx.
 
 from __future__ import annotations
 
-import os
 import re
-import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from stages.errors import InputError, ProviderRefused, ProviderUnavailable
-from stages.http import Answer, Service, ask, checked, data_url, error_words, fetch, is_moderation
+from stages.http import Answer, ask, checked, data_url, error_words, fetch, is_moderation
 from stages.providers import State, VideoJob, VideoRequest
-from stages.providers.veo import shape
+from stages.providers.account import Account
+from stages.providers.spelling import shape
 
 STATES: Mapping[str, State] = {"IN_QUEUE": "queued", "IN_PROGRESS": "running"}
 NAME = r"\w[\w.-]*"
@@ -101,44 +100,19 @@ FAMILIES: Mapping[str, Family] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Fal:
+class Fal(Account):
     """One account at fal, or at a queue like it.
 
-    `account` defaults to the server's host. Times are as in `Provider`. fal
-    lists requests once they have ended, not while they are filmed: too late to
-    look up a lost answer.
+    fal lists requests once they have ended, not while they are filmed: too late
+    to look up a lost answer.
     """
 
-    base_url: str = ""
+    url_variables = ("FAL_BASE_URL",)
+    usual_url = "https://queue.fal.run"
+    key_prefix = "Key "
+
     key_variable: str = "FAL_KEY"
     name: str = "fal"
-    account: str = ""
-    idempotent: bool = False
-    can_list: bool = False
-    settle: float = 180.0
-    poll: float = 5.0
-    typical: float = 60.0
-    send_within: float = 45.0
-    patience: float = 60.0
-    file_hosts: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        base_url = self.base_url or os.environ.get("FAL_BASE_URL") or "https://queue.fal.run"
-        object.__setattr__(self, "base_url", base_url)
-        object.__setattr__(self, "account", self.account or urllib.parse.urlsplit(base_url).netloc)
-
-    @property
-    def service(self) -> Service:
-        """The server, for stages/http.py."""
-        return Service(
-            self.name,
-            self.base_url,
-            self.key_variable,
-            self.send_within,
-            self.patience,
-            key_prefix="Key ",
-            file_hosts=self.file_hosts,
-        )
 
     def submit(self, request: VideoRequest, key: str) -> VideoJob:
         """Queue the request. Without `x-fal-no-retry` fal films up to ten times."""

@@ -12,11 +12,10 @@ go there.
 from __future__ import annotations
 
 import mimetypes
-import os
 import re
 import urllib.parse
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,8 @@ from stages.clip import Size
 from stages.errors import InputError, ProviderRefused, ProviderUnavailable
 from stages.http import Answer, Service, ask, data_url, error_words, is_moderation, refusal
 from stages.providers import State, VideoJob, VideoRequest
-from stages.providers.runway import instant, take
+from stages.providers.account import Account
+from stages.providers.spelling import instant
 
 STATES: Mapping[str, State] = {
     "queued": "queued",
@@ -87,35 +87,14 @@ DREAMS = Shapes("16:9 9:16 1:1 4:3 3:4 21:9 9:21", {"540p": 540, "720p": 720, "1
 
 
 @dataclass(frozen=True, slots=True)
-class Luma:
-    """One account at Luma's Agents API.
+class Luma(Account):
+    """One account at Luma's Agents API. Besides our LUMA_AGENTS_BASE_URL the SDK's own LUMA_BASE_URL is heeded."""
 
-    `base_url` includes the version; besides our LUMA_AGENTS_BASE_URL the SDK's
-    own LUMA_BASE_URL is heeded. `account` tells accounts apart in the ledger
-    and defaults to the server's host. Times are as in `Provider`.
-    """
+    url_variables = ("LUMA_AGENTS_BASE_URL", "LUMA_BASE_URL")
+    usual_url = "https://agents.lumalabs.ai/v1"
 
-    base_url: str = ""
     key_variable: str = "LUMA_AGENTS_API_KEY"
     name: str = "luma"
-    account: str = ""
-    idempotent: bool = False
-    can_list: bool = False
-    settle: float = 180.0
-    poll: float = 5.0
-    typical: float = 60.0
-    send_within: float = 45.0
-    patience: float = 60.0
-    file_hosts: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        named = os.environ.get("LUMA_AGENTS_BASE_URL") or os.environ.get("LUMA_BASE_URL")
-        _settle_in(self, self.base_url or named or "https://agents.lumalabs.ai/v1")
-
-    @property
-    def service(self) -> Service:
-        """The server, for stages/http.py."""
-        return _service(self)
 
     def submit(self, request: VideoRequest, key: str) -> VideoJob:
         """Create the generation. `key` goes along as X-Request-Id: it makes nothing once, but support can find it."""
@@ -130,7 +109,7 @@ class Luma:
 
     def download(self, job_id: str, target: Path) -> None:
         """Write the film to `target`, from an address that is asked for now: they last an hour."""
-        take(self.service, lambda: _address(self.service, job_id), target)
+        self.take(lambda: _address(self.service, job_id), target)
 
     def find(self, since: float) -> list[VideoJob]:
         """Agents lists nothing: raises ProviderUnavailable, since an empty list would mean «nothing was bought»."""
@@ -138,30 +117,15 @@ class Luma:
 
 
 @dataclass(frozen=True, slots=True)
-class DreamMachine:
+class DreamMachine(Account):
     """One account at Luma's Dream Machine API: as `Luma`, but it can list, and LUMAAI_BASE_URL names its server."""
 
-    base_url: str = ""
+    url_variables = ("LUMAAI_BASE_URL",)
+    usual_url = "https://api.lumalabs.ai/dream-machine/v1"
+
     key_variable: str = "LUMAAI_API_KEY"
     name: str = "luma_dream_machine"
-    account: str = ""
-    idempotent: bool = False
     can_list: bool = True
-    settle: float = 180.0
-    poll: float = 5.0
-    typical: float = 60.0
-    send_within: float = 45.0
-    patience: float = 60.0
-    file_hosts: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        named = os.environ.get("LUMAAI_BASE_URL")
-        _settle_in(self, self.base_url or named or "https://api.lumalabs.ai/dream-machine/v1")
-
-    @property
-    def service(self) -> Service:
-        """The server, for stages/http.py."""
-        return _service(self)
 
     def submit(self, request: VideoRequest, key: str) -> VideoJob:
         """Create the generation. The `key` goes nowhere: Dream Machine knows none."""
@@ -174,7 +138,7 @@ class DreamMachine:
 
     def download(self, job_id: str, target: Path) -> None:
         """Write the film to `target`, from an address that is asked for now."""
-        take(self.service, lambda: _address(self.service, job_id), target)
+        self.take(lambda: _address(self.service, job_id), target)
 
     def find(self, since: float) -> list[VideoJob]:
         """List back to `since`, through all pages; in which order they come is not promised."""
@@ -328,18 +292,7 @@ def _sold(service: Service, answer: Answer, request: VideoRequest, shapes: Shape
     job = decoded(_accepted(service, answer).data(), shapes)
     if not job.id:
         raise ProviderUnavailable(f"{service.name} answered without a generation", "transient", "no_id")
-    return VideoJob(
-        job.id,
-        job.state,
-        failure=job.failure,
-        code=job.code,
-        text=job.text,
-        created_at=job.created_at,
-        seconds=request.seconds,
-        size=request.size,
-        model=request.model,
-        prompt=request.prompt,
-    )
+    return replace(job, seconds=request.seconds, size=request.size, model=request.model, prompt=request.prompt)
 
 
 def _looked(service: Service, job_id: str, shapes: Shapes) -> VideoJob:
@@ -372,16 +325,6 @@ def _accepted(service: Service, answer: Answer) -> Answer:
         sentence = f"{service.name}: the account's money is used up ({text})"
         raise ProviderRefused(sentence, "quota", str(answer.status), text)
     raise refusal(service, answer)
-
-
-def _settle_in(account: Luma | DreamMachine, base_url: str) -> None:
-    object.__setattr__(account, "base_url", base_url)
-    object.__setattr__(account, "account", account.account or urllib.parse.urlsplit(base_url).netloc)
-
-
-def _service(account: Luma | DreamMachine) -> Service:
-    times = (account.send_within, account.patience)
-    return Service(account.name, account.base_url, account.key_variable, *times, file_hosts=account.file_hosts)
 
 
 def _path(job_id: str) -> str:

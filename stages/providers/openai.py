@@ -20,12 +20,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from stages.clip import Size
 from stages.errors import InputError, ProviderRefused, ProviderUnavailable
 from stages.http import Answer, Service, ask, checked, download, error_words, fetch, is_moderation
 from stages.providers import State, VideoJob, VideoRequest
+from stages.providers.account import Account
 from stages.providers.dialects import (
     ANY,
     ANY_JSON,
@@ -65,35 +66,20 @@ NOTE = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class OpenAI:
+class OpenAI(Account):
     """One account at a server that speaks the protocol; `account_at` fills in what a dialect's servers have in common.
 
-    `base_url` includes the version; a query in it (`?api-version=preview`) goes
-    with every request. `key_variable` names the environment variable of the
-    key. `account` tells accounts apart in the ledger and defaults to the
-    server's host. Films may also come from `file_hosts`; `headers` go with
-    every request. Times are as in `Provider`.
+    A query in `base_url` (`?api-version=preview`) goes with every request.
     """
 
-    base_url: str = ""
     key_variable: str = "OPENAI_API_KEY"
     name: str = "openai"
-    account: str = ""
-    idempotent: bool = False
     can_list: bool = True
-    settle: float = 180.0
-    poll: float = 5.0
-    typical: float = 60.0
-    send_within: float = 45.0
-    patience: float = 60.0
     dialect: Dialect = OPENAI
-    headers: tuple[tuple[str, str], ...] = ()
-    file_hosts: tuple[str, ...] = ()
 
-    def __post_init__(self) -> None:
-        base_url = self.dialect.address(self.base_url)
-        object.__setattr__(self, "base_url", base_url)
-        object.__setattr__(self, "account", self.account or urllib.parse.urlsplit(base_url).netloc)
+    def address(self) -> str:
+        """The base URL, by the dialect's variables."""
+        return self.dialect.address(self.base_url)
 
     @property
     def service(self) -> Service:
@@ -263,43 +249,36 @@ any_server: Open = partial(account_at, ANY)
 any_json: Open = partial(account_at, ANY_JSON)
 
 
-def sim(base_url: str = "", *, idempotent: bool = False) -> OpenAI:
+@dataclass(frozen=True, slots=True)
+class Simulator(OpenAI):
+    """An account at a simulator, which takes no key, is fast, and settles within 4.5 s.
+
+    Its ledger account is `sim`, since its port changes from start to start.
+    """
+
+    key_variable: str = ""
+    name: str = "sim"
+    account: str = "sim"
+    settle: float = 4.5
+    poll: float = 0.25
+    typical: float = 0.5
+    send_within: float = 1.0
+    patience: float = 10.0
+
+    def root(self) -> bytes:
+        """The root certificate that its films are signed with, as PEM."""
+        return checked(self.service, ask(self.service, "GET", "sim-root.pem")).body
+
+
+def sim(base_url: str = "", *, idempotent: bool = False) -> Simulator:
     """The simulator at `base_url`, or at AFTERFRAME_SIM_URL. Nothing is paid there, and it is fast.
 
     `idempotent` only if it was started without `--ignore-keys`.
-    Its ledger account is `sim`, since its port changes from start to start.
     """
     base_url = base_url or os.environ.get("AFTERFRAME_SIM_URL", "")
     if not base_url:
         raise InputError("no simulator: AFTERFRAME_SIM_URL should be what `pipeline simulate` prints")
-    return OpenAI(base_url=base_url, idempotent=idempotent, **sim_account())
-
-
-class Account(TypedDict):
-    """What is the same for every simulator."""
-
-    key_variable: str
-    name: str
-    account: str
-    settle: float
-    poll: float
-    typical: float
-    send_within: float
-    patience: float
-
-
-def sim_account() -> Account:
-    """A simulator takes no key, is fast, and settles within 4.5 s; its port changes, so its account is `sim`."""
-    return Account(
-        key_variable="",
-        name="sim",
-        account="sim",
-        settle=4.5,
-        poll=0.25,
-        typical=0.5,
-        send_within=1.0,
-        patience=10.0,
-    )
+    return Simulator(base_url, idempotent=idempotent)
 
 
 # ---------------------------------------------------------------- loose reading

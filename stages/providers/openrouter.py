@@ -5,7 +5,6 @@ Written from openrouter 1.3.84 and https://openrouter.ai/docs/api_reference/vide
 
 from __future__ import annotations
 
-import os
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from stages.errors import InputError, ProviderRefused, ProviderUnavailable
-from stages.http import NOT_SENT, Answer, Service, ask, checked, data_url, download, error_words, fetch, is_moderation
+from stages.http import NOT_SENT, Answer, ask, checked, data_url, download, error_words, fetch, is_moderation
 from stages.providers import State, VideoJob, VideoRequest
-from stages.providers.veo import shape
+from stages.providers.account import Account
+from stages.providers.spelling import shape
 
 STATES: Mapping[str, State] = {
     "pending": "queued",
@@ -30,42 +30,15 @@ TRIES = 2
 
 
 @dataclass(frozen=True, slots=True)
-class OpenRouter:
-    """One account at OpenRouter.
+class OpenRouter(Account):
+    """One account at OpenRouter, which has no list of jobs."""
 
-    `base_url` includes the version; `account` defaults to the server's host.
-    There is no list of jobs. Times are as in `Provider`.
-    """
+    url_variables = ("OPENROUTER_BASE_URL",)
+    usual_url = "https://openrouter.ai/api/v1"
 
-    base_url: str = ""
     key_variable: str = "OPENROUTER_API_KEY"
     name: str = "openrouter"
-    account: str = ""
-    idempotent: bool = False
-    can_list: bool = False
-    settle: float = 180.0
     poll: float = 10.0
-    typical: float = 60.0
-    send_within: float = 45.0
-    patience: float = 60.0
-    file_hosts: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        base_url = self.base_url or os.environ.get("OPENROUTER_BASE_URL") or "https://openrouter.ai/api/v1"
-        object.__setattr__(self, "base_url", base_url)
-        object.__setattr__(self, "account", self.account or urllib.parse.urlsplit(base_url).netloc)
-
-    @property
-    def service(self) -> Service:
-        """The server, for stages/http.py."""
-        return Service(
-            self.name,
-            self.base_url,
-            self.key_variable,
-            self.send_within,
-            self.patience,
-            file_hosts=self.file_hosts,
-        )
 
     def submit(self, request: VideoRequest, key: str) -> VideoJob:
         """Create the job, once the model's record says that it can be asked for all of it.
@@ -183,7 +156,7 @@ def _frames(request: VideoRequest, model: Mapping[str, Any]) -> list[dict[str, A
     frames = []
     for kind, image in (("first_frame", request.reference), ("last_frame", request.last_frame)):
         if image:
-            sentence, parameter = f"{request.model} takes no {kind.replace('_', ' ')}", "reference"
+            sentence = f"{request.model} takes no {kind.replace('_', ' ')}"
             parameter = "reference" if kind == "first_frame" else "last_frame"
             _check_in(model, "supported_frame_images", kind, sentence, parameter)
             frames.append({"type": "image_url", "image_url": {"url": data_url(image)}, "frame_type": kind})

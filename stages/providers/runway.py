@@ -15,18 +15,18 @@ from __future__ import annotations
 import json
 import math
 import mimetypes
-import os
 import re
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from stages.errors import InputError, ProviderRefused, ProviderUnavailable
-from stages.http import NOT_SENT, Answer, Service, ask, checked, data_url, fetch, is_moderation, refusal
+from stages.http import NOT_SENT, Answer, Service, ask, checked, data_url, is_moderation, refusal
 from stages.providers import State, VideoJob, VideoRequest
+from stages.providers.account import Account
+from stages.providers.spelling import instant
 
 VERSION = "2024-11-06"
 
@@ -91,43 +91,20 @@ MODELS: Mapping[str, Model] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Runway:
-    """One account at Runway: the organization that RUNWAYML_API_SECRET belongs to.
+class Runway(Account):
+    """One account at Runway: the organization that RUNWAYML_API_SECRET belongs to."""
 
-    `base_url` includes the version. `account` tells accounts apart in the
-    ledger and defaults to the server's host. Times are as in `Provider`.
-    """
+    url_variables = ("RUNWAYML_BASE_URL",)
+    usual_url = "https://api.dev.runwayml.com"
 
-    base_url: str = ""
     key_variable: str = "RUNWAYML_API_SECRET"
     name: str = "runway"
-    account: str = ""
-    idempotent: bool = False
-    can_list: bool = False
-    settle: float = 180.0
     poll: float = 5.0  # "should not expect updates more frequent than once every five seconds"
-    typical: float = 60.0
-    send_within: float = 45.0
-    patience: float = 60.0
-    file_hosts: tuple[str, ...] = ()
+    headers: tuple[tuple[str, str], ...] = (("X-Runway-Version", VERSION),)
 
-    def __post_init__(self) -> None:
-        base_url = self.base_url or os.environ.get("RUNWAYML_BASE_URL") or "https://api.dev.runwayml.com"
-        object.__setattr__(self, "base_url", base_url.rstrip("/").removesuffix("/v1") + "/v1")  # the SDK's has none
-        object.__setattr__(self, "account", self.account or urllib.parse.urlsplit(base_url).netloc)
-
-    @property
-    def service(self) -> Service:
-        """The server, for stages/http.py."""
-        return Service(
-            self.name,
-            self.base_url,
-            self.key_variable,
-            self.send_within,
-            self.patience,
-            headers=(("X-Runway-Version", VERSION),),
-            file_hosts=self.file_hosts,
-        )
+    def address(self) -> str:
+        """The base URL; the SDK's has no version."""
+        return Account.address(self).rstrip("/").removesuffix("/v1") + "/v1"
 
     def submit(self, request: VideoRequest, key: str) -> VideoJob:
         """Create the task. The `key` goes nowhere: Runway knows none."""
@@ -150,7 +127,7 @@ class Runway:
 
     def download(self, job_id: str, target: Path) -> None:
         """Write the film to `target`, from an address that the task is asked for now: they expire."""
-        take(self.service, lambda: self._address(job_id), target)
+        self.take(lambda: self._address(job_id), target)
 
     def find(self, since: float) -> list[VideoJob]:
         """Runway lists nothing: raises ProviderUnavailable, since an empty list would mean «nothing was bought»."""
@@ -317,33 +294,6 @@ def _fraction(value: object) -> float | None:
     if not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return min(max(float(value), 0.0), 1.0)
-
-
-def instant(value: object) -> float | None:
-    """`2026-08-26T06:30:33.796Z` as seconds since 1970; None for anything else."""
-    try:
-        found = datetime.fromisoformat(str(value))
-    except ValueError:
-        return None
-    return found.timestamp() if found.tzinfo else None
-
-
-def take(service: Service, address: Callable[[], str], target: Path) -> None:
-    """Write the file at the address that `address()` asks for to `target`; once more if that has expired.
-
-    Storage says 403 to a signed address that is too old, and means 410.
-    """
-    for last in (False, True):
-        url = address()
-        try:
-            return fetch(service, url, target)
-        except ProviderRefused as error:
-            if error.failure not in ("expired", "unauthorized") and error.code != "400":
-                raise
-            if last:
-                sentence = f"{service.name} no longer hands out the film"
-                raise ProviderRefused(sentence, "expired", error.code or "403", error.text) from None
-    return None
 
 
 def _words(data: Mapping[str, Any]) -> str:

@@ -8,27 +8,23 @@ with Veo today.
 
 from __future__ import annotations
 
-import os
 import re
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from stages.clip import Size
 from stages.errors import InputError, Later, ProviderRefused, ProviderUnavailable
 from stages.http import Answer, Service, ask, data_url, download, fetch, open_client, refusal, retry_after
 from stages.providers import VideoJob, VideoRequest
+from stages.providers.account import Account
+from stages.providers.spelling import shape
 
 OPERATION = re.compile(r"models/[\w.-]+/operations/[\w.-]+")
 """An operation's name. It becomes a path, so nothing else may stand in it."""
 
 FILE = re.compile(r"\bfiles/([a-z0-9]+)")
-RESOLUTIONS = {720: "720p", 1080: "1080p", 2160: "4k"}
-"""By the shorter side of 16:9 and 9:16."""
-
 SECONDS = (4, 6, 8)
 WHOLE = 8
 """Seconds: what 1080p, 4k and a last frame are sold in."""
@@ -42,44 +38,17 @@ HOPS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Veo:
-    """One account at the Gemini API.
+class Veo(Account):
+    """One account at the Gemini API. Operations do not say what was asked: a lost answer cannot be looked up."""
 
-    `base_url` includes the version; `account` defaults to the server's host.
-    Operations do not say what was asked, so a lost answer cannot be looked up.
-    Times are as in `Provider`.
-    """
+    url_variables = ("GEMINI_BASE_URL",)
+    usual_url = "https://generativelanguage.googleapis.com/v1beta"
+    key_header = "x-goog-api-key"
+    key_prefix = ""
 
-    base_url: str = ""
     key_variable: str = "GEMINI_API_KEY"
     name: str = "veo"
-    account: str = ""
-    idempotent: bool = False
-    can_list: bool = False
-    settle: float = 180.0
     poll: float = 10.0
-    typical: float = 60.0
-    send_within: float = 45.0
-    patience: float = 60.0
-
-    def __post_init__(self) -> None:
-        google = "https://generativelanguage.googleapis.com/v1beta"
-        base_url = self.base_url or os.environ.get("GEMINI_BASE_URL") or google
-        object.__setattr__(self, "base_url", base_url)
-        object.__setattr__(self, "account", self.account or urllib.parse.urlsplit(base_url).netloc)
-
-    @property
-    def service(self) -> Service:
-        """The server, for stages/http.py."""
-        return Service(
-            self.name,
-            self.base_url,
-            self.key_variable,
-            self.send_within,
-            self.patience,
-            key_header="x-goog-api-key",
-            key_prefix="",
-        )
 
     def submit(self, request: VideoRequest, key: str) -> VideoJob:
         """Start the operation. Raises InputError for what Veo on this API cannot be asked."""
@@ -167,12 +136,6 @@ def asked(request: VideoRequest) -> dict[str, Any]:
     if request.negative:
         parameters["negativePrompt"] = request.negative
     return {"instances": [instance], "parameters": parameters}
-
-
-def shape(size: Size) -> tuple[str, str]:
-    """1280x720 as `16:9` and `720p`; the resolution is empty where it has no such name."""
-    aspect = Fraction(size.width, size.height)
-    return f"{aspect.numerator}:{aspect.denominator}", RESOLUTIONS.get(min(size.width, size.height), "")
 
 
 def _check_size(request: VideoRequest, ratio: str, resolution: str) -> None:

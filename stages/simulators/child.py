@@ -12,33 +12,23 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from stages.errors import ProviderUnavailable
 from stages.ffmpeg import CHILD
 from stages.files import told
-from stages.http import ask, checked
-from stages.providers.openai import OpenAI, sim_account
+from stages.http import ask
+from stages.providers.openai import Simulator
 
 START = 20.0
 """Seconds in which a simulator must answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Simulator(OpenAI):
-    """An account at a simulator, which also hands out the root certificate that its films are signed with."""
-
-    def root(self) -> bytes:
-        """The root, as PEM."""
-        return checked(self.service, ask(self.service, "GET", "sim-root.pem")).body
-
-
 def sim(state: Path) -> Simulator:
     """The simulator of the project whose `.pipeline/` is `state`, or the one at AFTERFRAME_SIM_URL."""
     if url := os.environ.get("AFTERFRAME_SIM_URL"):
-        return Simulator(base_url=url, **sim_account())
-    return Simulator(base_url=_running(state / "sim"), idempotent=True, **sim_account())
+        return Simulator(url)
+    return Simulator(_running(state / "sim"), idempotent=True)
 
 
 def _running(folder: Path) -> str:
@@ -72,7 +62,7 @@ def _started(folder: Path, url: Path) -> str:
 
 
 def _answers(url: str) -> bool:
-    here = OpenAI(base_url=url, **sim_account())
+    here = Simulator(url)
     try:
         return ask(here.service, "GET", "models").status == 200
     except ProviderUnavailable:

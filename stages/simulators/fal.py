@@ -1,10 +1,10 @@
 """A server that stands for fal's queue: `python -m stages.simulators.fal --port N --state DIR`.
 
 It knows the models that our client knows, takes any key, sells and films in
-OpenAI's simulator's studio, and logs to DIR/sales.jsonl. Trouble comes by flag,
+the studio of all simulators, and logs to DIR/sales.jsonl. Trouble comes by flag,
 by header (`faults`), or by the studio's words in a prompt, and `[expires]`: the
-first address of the film is out of date, the next is not. fal looks at a request when its turn has
-come; here a wrong one is answered 422 at once, and not sold.
+first address of the film is out of date, the next is not. fal looks at a request
+when its turn has come; here a wrong one is answered 422 at once, and not sold.
 
 fal-client speaks https alone: start with `--tls`, and set FAL_QUEUE_RUN_HOST to
 the host and port, SSL_CERT_FILE to DIR/tls.pem.
@@ -17,8 +17,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stages.providers.fal import FAMILIES, Family
-from stages.simulators.openai import Order
-from stages.simulators.veo import Counter, Image, Refused, image_at, pixels, serve
+from stages.simulators.counter import Counter, Image, image_at, pixels, serve
+from stages.simulators.desk import Problem, object_in
+from stages.simulators.studio import Order, Refusal
 
 BROKEN = "runner_disconnected"
 LONGEST = {"fal-ai": (4, 6, 8), "bytedance": tuple(range(4, 16)), "kling": tuple(range(3, 31))}
@@ -33,11 +34,11 @@ class FalCounter(Counter):
         match method, parts:
             case "GET", ["files", request_id, "film.mp4"]:  # public
                 if query.get("expired"):
-                    raise Refused(404, self.error(404, "Not Found"))
+                    raise Refusal(404, "Not Found")
                 self.film(_job_id(request_id))
                 return None
         if not self.headers.get("Authorization", "").startswith("Key "):
-            raise Refused(401, self.error(401, "Authentication is required to access this application."))
+            raise Refusal(401, "Authentication is required to access this application.")
         match method, parts:
             case "GET", [owner, app, "requests", request_id, "status"]:
                 self._status(f"{owner}/{app}", request_id, query)
@@ -45,20 +46,20 @@ class FalCounter(Counter):
             case "GET", [owner, app, "requests", request_id]:
                 return self._result(f"{owner}/{app}", request_id)
             case "PUT", [owner, app, "requests", request_id, "cancel"]:
-                raise Refused(400, {"status": "ALREADY_COMPLETED"})
+                raise Problem(400, {"status": "ALREADY_COMPLETED"})
             case "POST", [_, _, *_]:
                 return self._submit("/".join(parts))
-        raise Refused(404, self.error(404, "Not Found"))
+        raise Refusal(404, "Not Found")
 
-    def error(self, status: int, text: str) -> Mapping[str, Any]:
+    def error(self, refusal: Refusal) -> Mapping[str, Any]:
         """As fal's own errors are."""
-        return {"detail": text}
+        return {"detail": str(refusal)}
 
     def _submit(self, endpoint: str) -> Mapping[str, Any]:
-        data = self.data()
+        data = object_in(self.body())
         found = endpoint_of(endpoint)
         if found is None:
-            raise Refused(404, self.error(404, f"Application '{endpoint}' not found"))
+            raise Refusal(404, f"Application '{endpoint}' not found")
         model, family, frames = found
         sold = self.sell(ordered(endpoint, model, family, frames, data))
         request_id = str(uuid.UUID(sold["id"].removeprefix("video_")))
@@ -77,7 +78,7 @@ class FalCounter(Counter):
     def _described(self, app: str, request_id: str) -> tuple[Mapping[str, Any], str]:
         job = self.sold(_job_id(request_id))
         if not job["model"].startswith(f"{app}/") and job["model"] != app:
-            raise Refused(404, self.error(404, "Not Found"))
+            raise Refusal(404, "Not Found")
         return self.server.studio.described(job), job["prompt"]
 
     def _status(self, app: str, request_id: str, query: Mapping[str, str]) -> None:
@@ -101,11 +102,11 @@ class FalCounter(Counter):
         job, prompt = self._described(app, request_id)
         if job["status"] == "failed":
             if job["error"]["code"] == "moderation_blocked":
-                raise Refused(422, _detail(["body"], job["error"]["message"], "content_policy_violation"))
+                raise Problem(422, _detail(["body"], job["error"]["message"], "content_policy_violation"))
             body = {"detail": job["error"]["message"], "error_type": BROKEN}
-            raise Refused(503, body, **{"X-Fal-Error-Type": BROKEN})
+            raise Problem(503, body, **{"X-Fal-Error-Type": BROKEN})
         if job["status"] != "completed":
-            raise Refused(400, self.error(400, "Request is still in progress"))
+            raise Refusal(400, "Request is still in progress")
         url = self.url(f"files/{request_id}/film.mp4")
         if "[expires]" in prompt and request_id not in self.server.shown:
             self.server.shown.add(request_id)
@@ -129,27 +130,27 @@ def endpoint_of(endpoint: str) -> tuple[str, Family, tuple[str, ...]] | None:
 
 
 def ordered(endpoint: str, model: str, family: Family, frames: tuple[str, ...], data: Mapping[str, Any]) -> Order:
-    """The input as an Order. Raises Refused with 422, as pydantic would put it."""
+    """The input as an Order. Raises Problem with 422, as pydantic would put it."""
     known = {"prompt", "duration", "resolution", *frames, *family.always, *family.options}
     known |= {field for field in (family.audio, family.seed, family.negative) if field}
     if family.ratio_of_image or not frames:
         known.add("aspect_ratio")
     for field in data:
         if field not in known:
-            raise Refused(422, _detail(["body", field], "Extra inputs are not permitted", "extra_forbidden"))
+            raise Problem(422, _detail(["body", field], "Extra inputs are not permitted", "extra_forbidden"))
     prompt = data.get("prompt")
     if not isinstance(prompt, str) or not prompt:
-        raise Refused(422, _detail(["body", "prompt"], "Field required", "missing"))
+        raise Problem(422, _detail(["body", "prompt"], "Field required", "missing"))
     if "[moderated]" in prompt:
         text = "The content could not be processed because it contained material flagged by a content checker."
-        raise Refused(422, _detail(["body", "prompt"], text, "content_policy_violation"))
+        raise Problem(422, _detail(["body", "prompt"], text, "content_policy_violation"))
     lengths = {family.spelled(seconds): seconds for seconds in LONGEST[model.split("/")[0]]}
     resolution = _one_of(data, "resolution", family.resolutions, "720p")
     ratio = _one_of(data, "aspect_ratio", family.ratios, "16:9")
     duration = _one_of(data, "duration", tuple(lengths), family.spelled(8))
     for field, kind in ((family.audio, bool), (family.seed, int), (family.negative, str), ("auto_fix", bool)):
         if field in data and type(data[field]) is not kind:
-            raise Refused(422, _detail(["body", field], f"Input should be a valid {kind.__name__}", "type_error"))
+            raise Problem(422, _detail(["body", field], f"Input should be a valid {kind.__name__}", "type_error"))
     pictures = [_picture(data, field, needed=field != family.last or family.ends != family.image) for field in frames]
     first = pictures[0] if pictures else Image()
     return Order(
@@ -161,7 +162,7 @@ def _one_of(data: Mapping[str, Any], field: str, known: Sequence[str | int], def
     value = data.get(field, default)
     if value not in known or type(value) is not type(known[0]):
         text = f"Input should be {', '.join(repr(each) for each in known)}"
-        raise Refused(422, _detail(["body", field], text, "literal_error"))
+        raise Problem(422, _detail(["body", field], text, "literal_error"))
     return value
 
 
@@ -169,10 +170,10 @@ def _picture(data: Mapping[str, Any], field: str, *, needed: bool) -> Image:
     if field not in data and not needed:
         return Image()
     if field not in data:
-        raise Refused(422, _detail(["body", field], "Field required", "missing"))
+        raise Problem(422, _detail(["body", field], "Field required", "missing"))
     found = image_at(data[field])
     if found is None:
-        raise Refused(422, _detail(["body", field], "Failed to load the image.", "image_load_error"))
+        raise Problem(422, _detail(["body", field], "Failed to load the image.", "image_load_error"))
     return found
 
 

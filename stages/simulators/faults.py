@@ -1,4 +1,4 @@
-"""Trouble on demand, for every simulator: by flag for all that come, by header for one request.
+"""Trouble on demand: by flag for all that come, by header for one request.
 
     --fault 429=2*5             the first five requests are told to come back in 2 s
     --fault reset-after@create  each sale is made and its answer lost
@@ -7,7 +7,8 @@
 
 A fault is `NAME[=VALUE][*TIMES][@WHERE]`; several are separated by commas.
 `WHERE` is `create`, `check`, `list`, `content`, `film` (where a link leads),
-`delete`, or an HTTP method.
+`delete`, or an HTTP method. Luma's and Runway's simulators have no such flag, and
+of the header they know what goes wrong with requests.
 """
 
 from __future__ import annotations

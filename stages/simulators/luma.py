@@ -27,8 +27,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from stages.clip import Size
-from stages.simulators.openai import Studio
-from stages.simulators.runway import Problem, Reply, TaskDesk, TaskServer, opened, parser, picture, public, run, stamp
+from stages.simulators.desk import Problem, object_in, opened, options, run
+from stages.simulators.studio import Refusal
+from stages.simulators.tasks import Reply, TaskDesk, TaskServer, picture, public, stamp
 
 API_VERSION = "2026-04-01"
 LINKS_LAST = 3600
@@ -60,9 +61,9 @@ DREAM_SHAPES = words("1:1 16:9 9:16 4:3 3:4 21:9 9:21")
 DREAM_LINES = {"540p": 540, "720p": 720, "1080p": 1080, "4k": 2160}
 
 
-def no(message: str, status: int = 400, **headers: str) -> Problem:
-    """A complaint as both APIs have it."""
-    return Problem(status, {"detail": message}, **headers)
+def no(message: str, status: int = 400) -> Refusal:
+    """A complaint."""
+    return Refusal(status, message)
 
 
 def frame(shape: str, lines: int) -> Size:
@@ -75,7 +76,7 @@ def frame(shape: str, lines: int) -> Size:
 
 
 def agents_order(body: Mapping[str, Any]) -> tuple[Size, int, tuple[bytes, str]]:
-    """Frame, seconds and first frame of a create request that fits. Raises Problem: 400, or 422 for what clashes."""
+    """Frame, seconds and first frame of a create request that fits. Raises Refusal: 400, or 422 for what clashes."""
     video = body.get("video") or {}
     if unknown := sorted(set(body) - AGENTS_FIELDS) or sorted(set(video) - VIDEO_FIELDS):
         raise no(f"Unknown field: {unknown[0]}")
@@ -122,7 +123,7 @@ def _image(given: Any) -> tuple[bytes, str]:
 
 
 def dream_order(body: Mapping[str, Any]) -> tuple[Size, int]:
-    """Frame and seconds of a create request that fits. Raises Problem with 400."""
+    """Frame and seconds of a create request that fits. Raises Refusal with 400."""
     if unknown := sorted(set(body) - DREAM_FIELDS):
         raise no(f"Unknown field: {unknown[0]}")
     if body.get("model") not in DREAM_MODELS:
@@ -148,31 +149,30 @@ def dream_order(body: Mapping[str, Any]) -> tuple[Size, int]:
 # ---------------------------------------------------------------- how it speaks
 
 
-class Desk(TaskDesk):
+class LumaDesk(TaskDesk):
     """One connection."""
 
-    server: Server
+    def error(self, refusal: Refusal) -> Mapping[str, Any]:
+        """As both APIs have it."""
+        return {"detail": str(refusal)}
 
-    def complaint(self, status: int, message: str) -> Problem:
-        """A refusal in Luma's shape."""
-        return no(message, status)
-
-    def greeting(self) -> dict[str, str]:
+    def say(self, status: int, body: Mapping[str, Any] | None, **headers: str) -> None:
         """Agents names its version, and the request as the buyer named it."""
-        if self.path.startswith("/dream-machine"):
-            return {}
-        return {"X-API-Version": API_VERSION, "X-Request-Id": self.headers.get("X-Request-Id") or str(uuid.uuid4())}
+        if not self.path.startswith("/dream-machine"):
+            headers["X-API-Version"] = API_VERSION
+            headers["X-Request-Id"] = self.headers.get("X-Request-Id") or str(uuid.uuid4())
+        super().say(status, body, **headers)
 
     def serve(self, method: str, parts: list[str], query: Mapping[str, str], body: bytes) -> Reply:
         """Agents and Dream Machine."""
         self.key()
         match method, parts:
             case "POST", ["v1", "generations"]:
-                return 201, self._agents(self._create(self.fields(body)))
+                return 201, self._agents(self._create(object_in(body)))
             case "GET", ["v1", "generations", job_id]:
                 return 200, self._agents(self._job(job_id, "agents"))
             case "POST", ["dream-machine", "v1", "generations", *rest] if rest in ([], ["video"]):
-                return 201, self._dream(self._dream_up(self.fields(body)))
+                return 201, self._dream(self._dream_up(object_in(body)))
             case "GET", ["dream-machine", "v1", "generations"]:
                 return 200, self._dreams(query)
             case "GET", ["dream-machine", "v1", "generations", job_id]:
@@ -207,7 +207,7 @@ class Desk(TaskDesk):
         if "[broke]" in prompt:
             raise no("Insufficient credits", 402)
         if "[busy]" in prompt:
-            raise no("Too many concurrent generations", 429, Retry_After="7")
+            raise Problem(429, {"detail": "Too many concurrent generations"}, Retry_After="7")
         job_id = self.server.sell(prompt, str(body["model"]), seconds, size, image, sound=False, api=api, **more)
         return self.server.studio.job(job_id)
 
@@ -272,18 +272,10 @@ class Desk(TaskDesk):
         }
 
 
-class Server(TaskServer):
-    """Both APIs on one port."""
-
-    def __init__(self, port: int, studio: Studio) -> None:
-        super().__init__(port, studio, Desk, LINKS_LAST)
-
-
 def main(arguments: list[str] | None = None) -> None:
-    """Serve until told to stop."""
-    given = parser("simulate", "Stand for Luma's APIs. Nothing is paid.").parse_args(arguments)
-    server = Server(given.port, opened(given))
-    run(server, server.url)
+    """Stand for Luma, with both APIs on one port."""
+    given = options("Stand for Luma's APIs.", settle=0.0).parse_args(arguments)
+    run(TaskServer(given.port, opened(given), LumaDesk, LINKS_LAST, "/v1"))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A server that stands for OpenRouter's Videos API: `python -m stages.simulators.openrouter --port N --state DIR`.
 
 It knows four models and their records, takes any key, sells and films in
-OpenAI's simulator's studio, and logs to DIR/sales.jsonl. Trouble comes by flag,
+the studio of all simulators, and logs to DIR/sales.jsonl. Trouble comes by flag,
 by header (`faults`), or by the studio's words in a prompt, and `[expires]`: the
 first signed address of the film is out of date, the next is not.
 """
@@ -13,8 +13,9 @@ from typing import Any
 
 from stages.clip import Size
 from stages.errors import InputError
-from stages.simulators.openai import Order
-from stages.simulators.veo import HEIGHTS, Counter, Image, Refused, image_at, pixels, serve
+from stages.simulators.counter import HEIGHTS, Counter, Image, image_at, pixels, serve
+from stages.simulators.desk import Problem, object_in
+from stages.simulators.studio import Order, Refusal
 
 HD = ("1280x720", "720x1280")
 FULL = (*HD, "1920x1080", "1080x1920")
@@ -71,11 +72,11 @@ class OpenRouterCounter(Counter):
         match method, parts:
             case "GET", ["storage", job_id]:  # signed: without a key
                 if query.get("expired") or query.get("signature") != job_id[::-1]:
-                    raise Refused(403, self.error(403, "The signature is out of date."))
+                    raise Refusal(403, "The signature is out of date.")
                 self.film(_studio_id(job_id))
                 return None
         if not self.headers.get("Authorization", "").startswith("Bearer "):
-            raise Refused(401, self.error(401, "No auth credentials found"))
+            raise Refusal(401, "No auth credentials found")
         match method, parts:
             case "GET", ["videos", "models"]:
                 return {"data": list(MODELS.values())}
@@ -86,14 +87,14 @@ class OpenRouterCounter(Counter):
                 return self._described(self._job(job_id))
             case "GET", ["videos", job_id, "content"]:
                 if self._job(job_id)["status"] != "completed":
-                    raise Refused(400, self.error(400, "Video generation is not completed yet"))
+                    raise Refusal(400, "Video generation is not completed yet")
                 self.film(_studio_id(job_id))
                 return None
-        raise Refused(404, self.error(404, "Not Found"))
+        raise Refusal(404, "Not Found")
 
-    def error(self, status: int, text: str) -> Mapping[str, Any]:
+    def error(self, refusal: Refusal) -> Mapping[str, Any]:
         """As OpenRouter's errors are."""
-        return {"error": {"code": status, "message": text}}
+        return {"error": {"code": refusal.status, "message": str(refusal)}}
 
     def _job(self, job_id: str) -> Mapping[str, Any]:
         return self.described(_studio_id(job_id))
@@ -120,15 +121,15 @@ class OpenRouterCounter(Counter):
         return said
 
     def _ordered(self) -> Order:
-        data = self.data()
+        data = object_in(self.body())
         try:
             return ordered(data)
         except PermissionError as error:
             metadata = {"reasons": ["policy"], "flagged_input": "…", "provider_name": "SIMULATED"}
             body = {"error": {"code": 403, "message": str(error), "metadata": metadata}}
-            raise Refused(403, body) from None
+            raise Problem(403, body) from None
         except ValueError as error:
-            raise Refused(400, self.error(400, str(error))) from None
+            raise Refusal(400, str(error)) from None
 
 
 def ordered(data: Mapping[str, Any]) -> Order:

@@ -17,49 +17,27 @@ else), `[lost]` (forgotten when it is done), `[broke]` (no credits), `[expires]`
 
 from __future__ import annotations
 
-import argparse
-import base64
-import binascii
-import itertools
 import json
 import re
 import secrets
-import shutil
-import signal
 import sqlite3
-import threading
 import time
-import urllib.parse
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-from stages.clip import Action, Size
-from stages.ffmpeg import run_ffmpeg
+from stages.clip import Size
 from stages.files import attempt
-from stages.provenance import sign
-from stages.simulators.openai import AGENT, IMAGES, Order, Refusal, Studio
-from stages.simulators.openai import Server as OpenAIServer
+from stages.simulators.desk import Problem, object_in, opened, options, run
+from stages.simulators.studio import Refusal, Studio
+from stages.simulators.tasks import Reply, TaskDesk, TaskServer, picture, public, stamp
 
 VERSION = "2024-11-06"
 LINKS_LAST = 86_400
 """Seconds for which a link works; "within 24-48 hours"."""
 INLINE = 5 * 1024 * 1024
-BODY = 64 * 1024 * 1024
-
-Reply = tuple[int, Mapping[str, Any] | None]
-
-
-class Problem(Exception):
-    """An HTTP answer that is no success, with its body and headers."""
-
-    def __init__(self, status: int, body: Mapping[str, Any], **headers: str) -> None:
-        super().__init__(str(body))
-        self.status, self.body, self.headers = status, body, headers
 
 
 # ---------------------------------------------------------------- what it sells
@@ -252,277 +230,17 @@ def _invalid(issues: list[dict[str, Any]]) -> Problem:
     return Problem(400, {"error": "Validation of body failed", "issues": issues, "docUrl": about})
 
 
-# ---------------------------------------------------------------- what all simulators of tasks share
-
-
-def public(job_id: str) -> str:
-    """A job's id as the protocols show it, a UUID."""
-    return str(uuid.UUID(hex=job_id.removeprefix("video_")))
-
-
-def private(task_id: str) -> str:
-    """A UUID as the studio's id; what is none belongs to no job."""
-    try:
-        return f"video_{uuid.UUID(task_id).hex}"
-    except ValueError:
-        return ""
-
-
-def stamp(at: float) -> str:
-    """`2026-08-26T06:30:33.796Z`"""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-class Links:
-    """Signed addresses of films, which expire; not kept: after the next start all have."""
-
-    def __init__(self, last: float) -> None:
-        self.last = last
-        self._numbers = itertools.count()
-        self._issued: dict[str, tuple[str, int, float]] = {}
-        self._dead: dict[str, int] = {}
-
-    def issue(self, job_id: str) -> str:
-        """A new token for the film of that job."""
-        token = secrets.token_urlsafe(24)
-        self._issued[token] = (job_id, next(self._numbers), time.time())
-        return token
-
-    def opens(self, token: str, job: sqlite3.Row) -> bool:
-        """Whether the token opens the film. Of `[expires]`, those handed out before the first try do not."""
-        job_id, number, at = self._issued.get(token, ("", 0, 0.0))
-        if job_id != job["id"] or time.time() > at + self.last or "[expired]" in job["prompt"]:
-            return False
-        if "[expires]" in job["prompt"]:
-            return number > self._dead.setdefault(job_id, number)
-        return True
-
-
-class TaskDesk(BaseHTTPRequestHandler):
-    """One connection to a server of tasks: JSON in, JSON out, films behind links."""
-
-    protocol_version = "HTTP/1.1"
-    server: TaskServer
-
-    def do_GET(self) -> None:
-        """Answer: everything goes one way."""
-        try:
-            try:
-                self._answer()
-            except Refusal as refusal:  # the studio's
-                raise self.complaint(refusal.status, str(refusal)) from None
-        except Problem as problem:
-            self._reply(problem.status, problem.body, problem.headers)
-        except (ConnectionError, TimeoutError):
-            self.close_connection = True  # the buyer hung up
-
-    do_POST = do_DELETE = do_GET
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: what counts is in sales.jsonl."""
-
-    def serve(self, method: str, parts: list[str], query: Mapping[str, str], body: bytes) -> Reply:
-        """The answer to a request. Raises Problem."""
-        raise NotImplementedError
-
-    def greeting(self) -> dict[str, str]:
-        """Headers that go with every answer."""
-        return {}
-
-    def complaint(self, status: int, message: str) -> Problem:
-        """A refusal in the protocol's own shape."""
-        return Problem(status, {"error": message})
-
-    def _answer(self) -> None:
-        body = self._bytes()
-        address = urllib.parse.urlsplit(self.path)
-        parts = [urllib.parse.unquote(part) for part in address.path.split("/") if part]
-        query = dict(urllib.parse.parse_qsl(address.query))
-        if parts[:1] == ["files"] and self.command == "GET":
-            self._hand_out(parts, query)
-        else:
-            status, said = self.serve(self.command, parts, query, body)
-            self._reply(status, said)
-
-    def _bytes(self) -> bytes:
-        length = int(self.headers.get("Content-Length") or 0)
-        if length > BODY:
-            self.close_connection = True
-            raise self.complaint(413, "The request is too large.")
-        body = self.rfile.read(length)
-        if len(body) < length:
-            raise ConnectionError
-        return body
-
-    def _reply(self, status: int, body: Mapping[str, Any] | None, headers: Mapping[str, str] | None = None) -> None:
-        content = b"" if body is None else json.dumps(body).encode()
-        self.send_response(status)
-        for name, value in {**self.greeting(), **(headers or {})}.items():
-            self.send_header(name.replace("_", "-"), value)
-        if status != 204:
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def key(self) -> None:
-        """Raises Problem unless the request has a key; which one does not matter."""
-        if not re.fullmatch(r"Bearer \S+", self.headers.get("Authorization", "")):
-            raise self.complaint(401, "Missing or invalid API key.")
-
-    def fields(self, body: bytes) -> dict[str, Any]:
-        """The JSON object that was sent."""
-        try:
-            found = json.loads(body)
-        except ValueError:
-            found = None
-        if not isinstance(found, dict):
-            raise self.complaint(400, "The body should be a JSON object.")
-        return found
-
-    def job(self, task_id: str, unknown: str) -> sqlite3.Row:
-        """The job behind an id. Raises Problem with 404 and the words `unknown`."""
-        try:
-            job = self.server.studio.job(private(task_id))
-        except Refusal:
-            raise self.complaint(404, unknown) from None
-        if self.server.gone(job["id"]):
-            raise self.complaint(404, unknown)
-        return job
-
-    def link(self, job: sqlite3.Row) -> str:
-        """A fresh address of the film."""
-        return f"{self.server.origin}/files/{public(job['id'])}/film.mp4?_jwt={self.server.links.issue(job['id'])}"
-
-    def _hand_out(self, parts: list[str], query: Mapping[str, str]) -> None:
-        """The film behind a link, or the rest of it if a Range asks for that."""
-        if "Authorization" in self.headers:  # as storage does: one way to be let in, not two
-            raise Problem(400, {"Code": "InvalidArgument", "Message": "Only one auth mechanism allowed"})
-        job = self.job(parts[1] if len(parts) == 3 else "", "No such file.")
-        if not self.server.links.opens(query.get("_jwt", ""), job):
-            raise Problem(403, {"Code": "AccessDenied", "Message": "Access Denied"})
-        path = self.server.film(job)
-        size, version = path.stat().st_size, f'"{job["id"]}"'
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        start = int(asked[1]) if asked and self.headers.get("If-Range", version) == version else 0
-        if start >= size:
-            raise Problem(416, {"Code": "InvalidRange"})
-        self.send_response(206 if start else 200)
-        headers = {"Content-Type": "video/mp4", "Content-Length": str(size - start), "ETag": version}
-        if start:
-            headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        with path.open("rb") as file:
-            file.seek(start)
-            shutil.copyfileobj(file, self.wfile)
-
-
-class TaskServer(OpenAIServer):
-    """A server of tasks. What else was ordered besides what a studio knows rides in the column of its keys."""
-
-    def __init__(self, port: int, studio: Studio, desk: type[TaskDesk], links_last: float) -> None:
-        super().__init__(port, studio)
-        self.RequestHandlerClass = desk
-        self.links = Links(links_last)
-        self.forgotten = studio.folder / "forgotten"
-        self.forgotten.mkdir(exist_ok=True)
-        self._muting = threading.Lock()
-
-    @property
-    def origin(self) -> str:
-        """`http://127.0.0.1:port`"""
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    def sell(self, prompt: str, model: str, seconds: int, size: Size, image: tuple[bytes, str], **more: Any) -> str:
-        """Sell a film: the job's id. `more` comes back from `ordered`."""
-        remembered = json.dumps({"nonce": secrets.token_hex(8), **more})
-        order = Order(prompt, model, str(seconds), str(size), remembered, *image)
-        return str(self.studio.sell(order)["id"])
-
-    def ordered(self, job: sqlite3.Row) -> dict[str, Any]:
-        """What else was ordered."""
-        found: dict[str, Any] = json.loads(job["key"])
-        return found
-
-    def gone(self, job_id: str) -> bool:
-        """Whether it was cancelled or deleted."""
-        return (self.forgotten / job_id).exists()
-
-    def forget(self, job: sqlite3.Row) -> None:
-        """Cancel or delete; the sale stays a sale."""
-        (self.forgotten / job["id"]).touch()
-
-    def film(self, job: sqlite3.Row) -> Path:
-        """The film as it was ordered: without sound, where it should have none."""
-        path = self.studio.film_of(job)
-        if self.ordered(job)["sound"]:
-            return path
-        mute = path.with_name(f"{job['id']}-mute.mp4")
-        with self._muting:
-            if not mute.exists():
-                self._mute(job, path, mute)
-        return mute
-
-    def _mute(self, job: sqlite3.Row, path: Path, mute: Path) -> None:
-        muting = path.with_name(f"{job['id']}-muting.mp4")
-        with attempt(muting) as part:
-            copied = "-map 0:v -c copy -movflags +faststart -f mp4"
-            run_ffmpeg(["-i", str(path.resolve()), *copied.split(), str(part.resolve())])
-        if self.studio.films:
-            made = Action("generate", (("model", job["model"]),), agent=AGENT, ai=True)
-            sign(muting, mute, history=(made,), signer=self.studio.signer(), generator=AGENT)
-            muting.unlink()
-        else:
-            muting.replace(mute)
-
-
-def picture(uri: str, complaint: Problem) -> tuple[bytes, str]:
-    """The image in a data URI, and its kind. Raises `complaint` if there is none."""
-    match = re.fullmatch(r"data:([\w/+.-]+);base64,(.*)", uri, re.DOTALL)
-    try:
-        return base64.b64decode(match[2] if match else "!", validate=True), IMAGES[match[1] if match else ""]
-    except (binascii.Error, KeyError):
-        raise complaint from None
-
-
-def parser(prog: str, description: str) -> argparse.ArgumentParser:
-    """The options that all simulators of tasks have."""
-    found = argparse.ArgumentParser(prog=prog, description=description)
-    found.add_argument("--port", type=int, default=0, help="0 takes a free one")
-    found.add_argument("--state", type=Path, required=True, help="the folder that holds everything")
-    found.add_argument("--latency", type=float, default=2.0, help="seconds that filming takes at least")
-    found.add_argument("--settle", type=float, default=0.0, help="seconds until a sale is surely listed")
-    found.add_argument("--no-film", action="store_true", help="hand out a plain unsigned film (for tests)")
-    return found
-
-
-def opened(given: argparse.Namespace) -> Studio:
-    """The studio that the options ask for."""
-    latency, settle = given.latency, given.settle
-    return Studio(given.state.resolve(), latency=latency, settle=settle, films=not given.no_film)
-
-
-def run(server: TaskServer, base_url: str) -> None:
-    """Serve until told to stop; print the base URL when ready, and write it to DIR/url."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
-    with attempt(server.studio.folder / "url") as part:
-        part.write_text(base_url)
-    print(base_url, flush=True)
-    server.serve_forever(poll_interval=0.1)
-    server.server_close()
-    server.studio.close()
-
-
 # ---------------------------------------------------------------- how it speaks
 
 
-class Desk(TaskDesk):
+class RunwayDesk(TaskDesk):
     """One connection."""
 
-    server: Server
+    server: RunwayServer
+
+    def error(self, refusal: Refusal) -> Mapping[str, Any]:
+        """As Runway's errors are."""
+        return {"error": str(refusal)}
 
     def serve(self, method: str, parts: list[str], query: Mapping[str, str], body: bytes) -> Reply:
         """Tasks, uploads, the organization."""
@@ -530,12 +248,12 @@ class Desk(TaskDesk):
             return self._store(parts[1:], body)
         self.key()
         if self.headers.get("X-Runway-Version") != VERSION:
-            raise self.complaint(400, f"X-Runway-Version should be {VERSION}")
+            raise Refusal(400, f"X-Runway-Version should be {VERSION}")
         match method, parts:
             case "POST", ["v1", ("image_to_video" | "text_to_video") as endpoint]:
-                return 200, self._create(endpoint, self.fields(body))
+                return 200, self._create(endpoint, object_in(body))
             case "POST", ["v1", "uploads"]:
-                return 200, self._invite(self.fields(body))
+                return 200, self._invite(object_in(body))
             case "GET", ["v1", "tasks", task_id]:
                 return 200, self._task(self.job(task_id, "Could not find Task"))
             case "DELETE", ["v1", "tasks", task_id]:
@@ -543,15 +261,15 @@ class Desk(TaskDesk):
                 return 204, None
             case "GET", ["v1", "organization"]:
                 return 200, self._organization()
-        raise self.complaint(404, f"Not found: {method} {self.path}")
+        raise Refusal(404, f"Not found: {method} {self.path}")
 
     def _create(self, endpoint: str, body: dict[str, Any]) -> dict[str, Any]:
         schema = checked(endpoint, body)
         prompt, model = str(body.get("promptText", "")), str(body["model"])
         if "[broke]" in prompt:
-            raise self.complaint(400, "You do not have enough credits to run this task.")
+            raise Refusal(400, "You do not have enough credits to run this task.")
         if self.server.daily <= sum(job["model"] == model for job in self.server.sold()):
-            raise self.complaint(429, "You have reached the daily limit of generations for this model.")
+            raise Refusal(429, "You have reached the daily limit of generations for this model.")
         seconds = int(body.get("duration", schema.usual))
         sound = "audio" in schema.fields and bool(body.get("audio", True))
         cost = seconds * (schema.credits if sound or "audio" not in schema.fields else schema.silent)
@@ -612,7 +330,7 @@ class Desk(TaskDesk):
         head = {"id": public(job["id"]), "createdAt": stamp(job["created_at"])}
         over = video["status"] in ("completed", "failed")
         if over and "[lost]" in prompt:
-            raise self.complaint(404, "Could not find Task")
+            raise Refusal(404, "Could not find Task")
         if over and "[cancelled]" in prompt:
             return {**head, "status": "CANCELLED", "cost": {"credits": 0}}
         if failed := _failed(prompt, video, over):
@@ -653,11 +371,11 @@ def _failed(prompt: str, video: Mapping[str, Any], over: bool) -> tuple[str, str
     return "INTERNAL.BAD_OUTPUT.CODE01", "An unexpected error occurred."
 
 
-class Server(TaskServer):
+class RunwayServer(TaskServer):
     """The desk is open to many at once. `concurrency` tasks are filmed at once, `daily` sold in a day, of one model."""
 
     def __init__(self, port: int, studio: Studio, concurrency: int = 5, daily: int = 1000) -> None:
-        super().__init__(port, studio, Desk, LINKS_LAST)
+        super().__init__(port, studio, RunwayDesk, LINKS_LAST)
         self.concurrency, self.daily = concurrency, daily
         self.uploads = studio.folder / "uploads"
         self.uploads.mkdir(exist_ok=True)
@@ -675,13 +393,12 @@ class Server(TaskServer):
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Serve until told to stop."""
-    options = parser("simulate", "Stand for Runway's API. Nothing is paid.")
-    options.add_argument("--concurrency", type=int, default=5, help="tasks at once; more are THROTTLED")
-    options.add_argument("--daily", type=int, default=1000, help="tasks of one model in 24 hours; then 429")
-    given = options.parse_args(arguments)
-    server = Server(given.port, opened(given), given.concurrency, given.daily)
-    run(server, server.origin)
+    """Stand for Runway."""
+    parser = options("Stand for Runway's API.", settle=0.0)
+    parser.add_argument("--concurrency", type=int, default=5, help="tasks at once; more are THROTTLED")
+    parser.add_argument("--daily", type=int, default=1000, help="tasks of one model in 24 hours; then 429")
+    given = parser.parse_args(arguments)
+    run(RunwayServer(given.port, opened(given), given.concurrency, given.daily))
 
 
 if __name__ == "__main__":

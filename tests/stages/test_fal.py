@@ -19,8 +19,8 @@ from stages.errors import InputError, Later, ProviderError, ProviderRefused, Pro
 from stages.ledger import open_ledger, purchases
 from stages.providers import VideoRequest
 from stages.providers.fal import FAMILIES, Fal, asked, fal
+from stages.simulators.counter import Shop
 from stages.simulators.fal import FalCounter
-from stages.simulators.veo import Shop
 
 KEY = "key-id:very-secret"
 JOB = "fal-ai/veo3.1/requests/764cabcf/status"

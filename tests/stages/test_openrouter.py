@@ -21,8 +21,8 @@ from stages.http import NOT_SENT
 from stages.ledger import open_ledger, purchases
 from stages.providers import VideoRequest
 from stages.providers.openrouter import OpenRouter, asked, decoded, openrouter
+from stages.simulators.counter import Shop
 from stages.simulators.openrouter import MODELS, OpenRouterCounter
-from stages.simulators.veo import Shop
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "sk-or-very-secret"

@@ -28,9 +28,10 @@ from stages.errors import (
 from stages.ledger import Ledger, collect, open_ledger, purchases, submit_once
 from stages.providers import Provider, VideoJob, VideoRequest
 from stages.providers.veo import Veo, decoded, veo
+from stages.simulators.counter import Counter, Shop, pixels
 from stages.simulators.faults import Faults, parse
-from stages.simulators.openai import Studio
-from stages.simulators.veo import Counter, Shop, VeoCounter, ordered, pixels
+from stages.simulators.studio import Studio
+from stages.simulators.veo import VeoCounter, ordered
 
 KEY = "AIza-very-secret"
 MODEL = "veo-3.1-fast-generate-preview"
