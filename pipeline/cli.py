@@ -1,4 +1,4 @@
-"""The command line: thin functions that call one thing each (the only typer, the only rich).
+"""The command line: thin functions that call one thing each.
 
 What runs a recipe is imported inside the commands, so that `--help` loads none of it.
 """
@@ -39,29 +39,34 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; e
 def main() -> None:
     """Run the command line; what goes wrong is told in a sentence, never as a traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    from stages.errors import AfterframeError, InputError
-
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill stops like Ctrl-C
-    code = 0
     try:
         app()
+    except (Exception, KeyboardInterrupt) as error:
+        sys.exit(_told(error))
+
+
+def _told(failure: BaseException) -> int:
+    """Say what went wrong on stderr, and give the exit code."""
+    from stages.errors import AfterframeError, InputError
+
+    code = 1
+    try:
+        raise failure
     except* AfterframeError as group:
         errors = [error for error in _flat(group) if isinstance(error, AfterframeError)]
-        for error in errors:
-            print(error, file=sys.stderr)
+        for sentence in dict.fromkeys(map(str, errors)):
+            print(sentence, file=sys.stderr)
         code = 2 if all(isinstance(error, InputError) for error in errors) else 1
     except* KeyboardInterrupt:
         print("stopped; run it again to go on from here", file=sys.stderr)
         code = 130
     except* BrokenPipeError:
-        code = 1
+        pass
     except* OSError as group:
-        print(
-            "; ".join(f"{error.filename or 'the machine'}: {error.strerror or error}" for error in _flat(group)),
-            file=sys.stderr,
-        )
-        code = 1
-    sys.exit(code)
+        for error in _flat(group):
+            print(f"{error.filename or 'the machine'}: {error.strerror or error}", file=sys.stderr)
+    return code
 
 
 def _flat(group: BaseExceptionGroup[Any]) -> list[Any]:
@@ -199,13 +204,13 @@ def verify(
     13 untrusted, 14 expired, 2 usage."""
     from pipeline.store import Store
     from stages.errors import InputError
-    from stages.files import project_folder
+    from stages.files import state_folder
     from stages.provenance import verify as verify_file
 
     for path in (file, original, *(anchors or ())):
         if path is not None and not path.is_file():
             raise InputError(f"{path}: there is no such file")
-    store = Store(project_folder(Path.cwd()) / ".pipeline")
+    store = Store(state_folder(Path.cwd()))
     found = verify_file(file, original=original, anchors=(*(anchors or ()), *store.anchors))
     if as_json:
         from pipeline.store import converter

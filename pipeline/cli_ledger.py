@@ -176,10 +176,10 @@ def _compared(ledger: Ledger, name: str, ours: list[str], days: float, tell: boo
 def _account(name: str) -> Provider:
     """A provider's account, as the environment names it."""
     from stages import plugins
-    from stages.files import project_folder
+    from stages.files import state_folder
 
     make = plugins.find("pipeline.providers", name)
-    account: Provider = make(project_folder(Path.cwd()) / ".pipeline") if name == "sim" else make()
+    account: Provider = make(state_folder(Path.cwd())) if name == "sim" else make()
     return account
 
 

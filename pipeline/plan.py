@@ -146,10 +146,11 @@ class _Planning:
         arguments = {k: file_of(v, k) if kinds[k] == "file" else plain(v) for k, v in resolved.items()}
         price: Decimal | None = None
         offered: Mapping[str, object] = {}
-        said, owned = "", False
+        said, owned, simulated = "", False, False
         if stage.offer:
             offer = stage.offer(**arguments, shop=self.world.shop, identities=identities(resolved))
-            price, offered, said, owned = offer.price, offer.fills, offer.said, offer.owned
+            price, offered, said = offer.price, offer.fills, offer.said
+            owned, simulated = offer.owned, offer.simulated
         assert stage.promise is not None
         promised = stage.promise(**arguments, **offered)
         chain = Chain().longer(step, resolved)
@@ -166,9 +167,8 @@ class _Planning:
         )  # fmt: skip
         if task.action != "cached":
             reason = f"{task.reason}; {said}" if said else task.reason
-            task = self.add(
-                replace(task, action="pay" if offered and not owned else "make", price=price, reason=reason)
-            )
+            action: Action = "pay" if offered and not owned else "make"
+            task = self.add(replace(task, action=action, price=price, reason=reason, simulated=simulated))
         clip = self.world.notes[task.name].result if task.action == "cached" else promised
         return Made(clip, chain, chain, (*(n for other in others for n in other.steps), step.name), (*needs, task.name))
 
@@ -182,7 +182,7 @@ class _Planning:
             found["frame"] = Given(frame, frame)
         if "take" in names and step.name in self.world.takes:
             found["take"] = Given(str(self.world.takes[step.name]), self.world.takes[step.name])
-        for reader in self.recipe.steps:
+        for reader in self.recipe.whole.steps:
             if reader.stage.offer and step.name in reader.reads:
                 found |= {key: Asked(text) for key, text in self.asked(reader).items() if key in left}
         return found
@@ -204,7 +204,7 @@ class _Planning:
 
     def agreed_frame(self) -> str:
         """The frame of all deliveries that want an exact one, if they agree."""
-        sheets = [delivery_preset(delivery.preset) for delivery in self.recipe.deliveries]
+        sheets = [delivery_preset(delivery.preset) for delivery in self.recipe.whole.deliveries]
         shapes = {Size.parse(sheet["frame"]).aspect for sheet in sheets if "frame" in sheet.values}
         if len(shapes) != 1:
             return ""

@@ -74,7 +74,11 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What was asked for. `project` is the folder that outputs and state belong to."""
+    """What was asked for. `project` is the folder that outputs and state belong to.
+
+    `part_of` is the recipe that this one is the beginning of: what the author
+    left open follows from the whole.
+    """
 
     file: Path
     project: Path
@@ -82,6 +86,12 @@ class Recipe:
     deliveries: tuple[Delivery, ...]
     anchors: tuple[Path, ...] = ()
     budget: Budget | None = None
+    part_of: Recipe | None = None
+
+    @property
+    def whole(self) -> Recipe:
+        """With all the steps and deliveries that were written."""
+        return self.part_of or self
 
     @property
     def known_as(self) -> str:
@@ -97,7 +107,7 @@ class Recipe:
         names = [step.name for step in self.steps]
         if name not in names:
             raise InputError(f"--until {name}: there is no such step{nearest(name, names)}")
-        return replace(self, steps=self.steps[: names.index(name) + 1], deliveries=())
+        return replace(self, steps=self.steps[: names.index(name) + 1], deliveries=(), part_of=self.whole)
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -20,14 +20,14 @@ from typing import Any, Literal
 from pipeline.plan import plan
 from pipeline.recipe import Recipe
 from pipeline.store import Elsewhere, Notes, Store
-from pipeline.tasks import Call, FileOf, Film, Placement, Plan, ResultOf, Task, World
+from pipeline.tasks import Call, FileOf, Film, Note, Placement, Plan, ResultOf, Task, World
 from stages.clip import Clip
 from stages.delivery import FILM, Delivered, Filmed, Shot, make_films
 from stages.errors import BudgetExceeded, FfmpegError, Later, WriteError
 from stages.ffmpeg import stop_all
-from stages.files import copy_whole, sha256, sweep
+from stages.files import copy_whole, sha256
 from stages.mixing import SOUND
-from stages.provenance import signer_from_environment, test_signer
+from stages.provenance import signer_for
 
 SHARED = 4
 """Films in one process: sharing the decoder and the first filters saves a quarter; memory grows with each."""
@@ -72,8 +72,13 @@ class Result:
 
     @property
     def spent(self) -> Decimal:
-        """US dollars that this run paid."""
+        """US dollars that this run's purchases cost, simulated ones too."""
         return sum((task.price or Decimal(0) for task in self.bought), Decimal(0))
+
+    @property
+    def simulated(self) -> Decimal:
+        """How much of `spent` a simulator asked for, which nobody paid."""
+        return self.spent - sum((task.real_price for task in self.bought), Decimal(0))
 
     def count(self, action: str) -> int:
         """How many tasks were done that way; `cached` counts those that needed nothing."""
@@ -83,11 +88,19 @@ class Result:
 
 
 class Damaged(Exception):
-    """A file in the cache is not what its note says."""
+    """A file in the cache is not what its note says, or is gone."""
 
-    def __init__(self, task: str) -> None:
-        super().__init__(task)
-        self.task = task
+    def __init__(self, note: Note) -> None:
+        super().__init__(note.name)
+        self.note = note
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a call of the workers came to: the tasks it made itself (another run may have been first), and warnings."""
+
+    made: tuple[Task, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def run(
@@ -107,7 +120,7 @@ def run(
     """
     started = time.monotonic()
     check_targets(recipe)
-    store.tidy()
+    store.tidy(recipe)
     world = store.world(recipe)
     first = plan(recipe, world)
     if first.over:
@@ -120,6 +133,7 @@ def run(
         try:
             work.off(pool)
         except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # what waits for a slot may cost money
             stop_all()
             raise
     if work.errors:
@@ -130,13 +144,15 @@ def run(
 
 def check_targets(recipe: Recipe) -> None:
     """Raise WriteError before anything is paid for or encoded that could not be delivered."""
-    for folder in {delivery.file.parent for delivery in recipe.deliveries}:
+    for delivery in recipe.deliveries:
+        folder = delivery.file.parent
+        if delivery.file.is_dir():
+            raise WriteError(f"{delivery.file}: is a folder")
         there = next(parent for parent in (folder, *folder.parents) if parent.exists())
         if not there.is_dir():
             raise WriteError(f"{folder}: a part of its path is a file, not a folder")
         if not os.access(there, os.W_OK | os.X_OK):
             raise WriteError(f"{folder}: this user may not write there")
-        sweep(folder)
 
 
 @dataclass(slots=True)
@@ -147,12 +163,13 @@ class _Work:
     store: Store
     watch: Watch
     result: Result
-    running: dict[Future[list[str]], tuple[Task, ...]] = field(default_factory=dict)
+    running: dict[Future[Done], tuple[Task, ...]] = field(default_factory=dict)
     later: dict[str, float] = field(default_factory=dict)  # what asked to be called again, and when
+    alone: set[str] = field(default_factory=set)  # films whose shared encode failed
     failed: set[str] = field(default_factory=set)
     errors: list[Exception] = field(default_factory=list)
     placed: set[Path] = field(default_factory=set)
-    told: set[str] = field(default_factory=set)
+    told: set[tuple[str, ...]] = field(default_factory=set)
 
     def off(self, pool: ThreadPoolExecutor) -> None:
         """Start what is ready, wait for one to end; until nothing is missing or can be made."""
@@ -162,7 +179,7 @@ class _Work:
             if any(task.promised and all(map(self.done, task.needs)) for task in missing):
                 self.result.final = plan(self.recipe, self.result.world)  # another run made what it rests on
                 missing = self.missing()
-            for group in groups(missing, self.done, self.busy()):
+            for group in groups(missing, self.done, self.busy(), self.alone):
                 self.start(pool, group)
             if not self.running and not self.later:
                 assert self.errors or not missing, f"nothing can start: {[task.name for task in missing]}"
@@ -191,12 +208,13 @@ class _Work:
         return {task.name for tasks in self.running.values() for task in tasks} | set(self.later)
 
     def start(self, pool: ThreadPoolExecutor, group: tuple[Task, ...]) -> None:
-        if group[0].name not in self.told:
+        names = tuple(task.name for task in group)
+        if names not in self.told:
             self.watch(Event("started", group))
-            self.told.add(group[0].name)
+            self.told.add(names)
         self.running[pool.submit(_make, group, self.store, self.result.world, self.watch)] = group
 
-    def ended(self) -> set[Future[list[str]]]:
+    def ended(self) -> set[Future[Done]]:
         """Those that have ended, once there is one, or it is time to call a job again."""
         seconds = min(self.later.values(), default=0.0) - time.monotonic() if self.later else None
         if not self.running:
@@ -204,58 +222,72 @@ class _Work:
             return set()
         return wait(self.running, timeout=seconds and max(0.0, seconds), return_when=FIRST_COMPLETED).done
 
-    def end(self, future: Future[list[str]], tasks: tuple[Task, ...]) -> None:
+    def end(self, future: Future[Done], tasks: tuple[Task, ...]) -> None:
         try:
-            self.result.warnings += future.result()
+            done = future.result()
         except Later as later:
             self.later[tasks[0].name] = time.monotonic() + later.seconds
             if isinstance(later, Elsewhere):
                 self.watch(Event("waiting", tasks))
             return
         except Damaged as damaged:
-            self.discard(damaged.task)
+            self.discard(damaged.note)
             return
         except Exception as error:
+            if isinstance(error, FfmpegError) and len(tasks) > 1:
+                self.alone |= {task.name for task in tasks}  # so that one does not hold up the others
+                return
             self.failed |= {task.name for task in tasks}
             self.errors.append(error)
             self.watch(Event("failed", tasks, error=error))
             return
         unmade = [task.name for task in tasks if not self.done(task.name)]
         assert not unmade, f"made, and not there: {unmade}"
-        self.result.made += tasks
+        self.result.made += done.made
+        self.result.warnings += done.warnings
         self.watch(Event("done", tasks, 1.0))
         if any(isinstance(self.result.world.notes[task.name].result, Clip) for task in tasks):
             self.result.final = plan(self.recipe, self.result.world)
 
-    def discard(self, name: str) -> None:
-        """Forget a damaged task: it is made again."""
-        self.store.discard(name)
-        assert isinstance(self.result.world.notes, Notes)
-        self.result.world.notes.forget(name)
+    def discard(self, note: Note) -> None:
+        """Forget a damaged task: it is made again. Two that met the same damage say so twice."""
+        notes = self.result.world.notes
+        if notes.get(note.name) is not note:
+            return  # gone already, or made again since
+        self.store.discard(note.name)
+        assert isinstance(notes, Notes)
+        notes.forget(note.name)
         self.result.final = plan(self.recipe, self.result.world)
 
     def place(self) -> None:
-        """Copy each finished film to where the recipe wants it, unless that very file lies there already."""
+        """Copy each finished film to where the recipe wants it, unless that very file lies there already.
+
+        One that cannot be placed holds up no other.
+        """
         for placement in self.result.final.deliveries:
             if placement.file in self.placed or not self.done(placement.task):
                 continue
             try:
-                put = list(_put(placement, self.result.world))
+                for file in _put(placement, self.result.world):
+                    self.result.placed.append(file)
+                    self.watch(Event("placed", file=file))
             except Damaged as damaged:
-                self.discard(damaged.task)
+                self.discard(damaged.note)
                 break  # it is made again, and then placed
+            except WriteError as error:
+                self.errors.append(error)
             self.placed.add(placement.file)
-            self.result.placed += put
-            for file in put:
-                self.watch(Event("placed", file=file))
 
 
-def groups(missing: Sequence[Task], done: Callable[[str], bool], busy: set[str]) -> Iterator[tuple[Task, ...]]:
-    """The tasks that can start now. Films of the same sources wait for each other and share a process."""
+def groups(
+    missing: Sequence[Task], done: Callable[[str], bool], busy: Set[str] = frozenset(), alone: Set[str] = frozenset()
+) -> Iterator[tuple[Task, ...]]:
+    """The tasks that can start now. Films of the same sources wait for each other and share a process,
+    but for those that are to be made `alone`."""
     ready = [task for task in missing if not task.promised and all(map(done, task.needs)) and task.name not in busy]
     shared: dict[object, list[Task]] = {}
     for task in missing:
-        if isinstance(task.work, Film) and task.action == "encode":
+        if isinstance(task.work, Film) and task.action == "encode" and task.name not in alone:
             shared.setdefault(task.work.cut.sources, []).append(task)
         elif task in ready:
             yield (task,)
@@ -268,19 +300,19 @@ def groups(missing: Sequence[Task], done: Callable[[str], bool], busy: set[str])
 # ---------------------------------------------------------------- making
 
 
-def _make(tasks: Sequence[Task], store: Store, world: World, watch: Watch) -> list[str]:
-    """Make one task, or several films in one encode. Returns warnings."""
+def _make(tasks: Sequence[Task], store: Store, world: World, watch: Watch) -> Done:
+    """Make one task, or several films in one encode."""
     if isinstance(tasks[0].work, Film):
-        return _make_films(tasks, store, world, watch)
+        return _filmed(tasks, store, world, watch)
     (task,) = tasks
     assert isinstance(task.work, Call)
     with store.making(task) as making:
         if _made_meanwhile(task, world):
-            return []
+            return Done()
         fills = {
             "folder": making.folder,
             "target": making.folder / FILM,
-            "signer": signer_from_environment() or test_signer(store.signer),
+            "signer": signer_for(store.folder),
             "inputs": task.work.inputs,
             "on_progress": lambda fraction: watch(Event("progress", (task,), fraction)),
         }
@@ -289,7 +321,7 @@ def _make(tasks: Sequence[Task], store: Store, world: World, watch: Watch) -> li
         made = task.work.function(**given, **{key: value for key, value in fills.items() if key in takes})
         store.unchanged(world)
         making.done(made, _main(made))
-    return []
+    return Done((task,))
 
 
 def _made_meanwhile(task: Task, world: World) -> bool:
@@ -308,8 +340,7 @@ def _settled(value: Any, world: World) -> Any:
     """An argument with what it stands for: the file or result of another task, the file behind a clip."""
     if isinstance(value, FileOf):
         note = world.notes[value.task]
-        if sha256(note.folder / value.file) != note.files[value.file]:
-            raise Damaged(value.task)
+        _check_whole(note, value.file)
         return note.folder / value.file
     if isinstance(value, ResultOf):
         return getattr(world.notes[value.task].result, value.name)
@@ -318,33 +349,36 @@ def _settled(value: Any, world: World) -> Any:
     return value
 
 
-def _make_films(tasks: Sequence[Task], store: Store, world: World, watch: Watch) -> list[str]:
-    """All in one process; if that fails, each by itself, so that one does not hold up the others."""
+def _check_whole(note: Note, file: str) -> None:
+    """Raise Damaged unless the file in a finished task's folder is the one that was noted."""
     try:
-        return _filmed(tasks, store, world, watch)
-    except FfmpegError:
-        if len(tasks) == 1:
-            raise
-        return [warning for task in tasks for warning in _filmed((task,), store, world, watch)]
+        whole = sha256(note.folder / file) == note.files[file]
+    except OSError:
+        whole = False
+    if not whole:
+        raise Damaged(note)
 
 
-def _filmed(tasks: Sequence[Task], store: Store, world: World, watch: Watch) -> list[str]:
+def _filmed(tasks: Sequence[Task], store: Store, world: World, watch: Watch) -> Done:
+    """All in one process, but for those that another run made meanwhile."""
     with ExitStack() as stack:
-        todo = [(task, stack.enter_context(store.making(task))) for task in tasks if not _made_meanwhile(task, world)]
+        # Locked before it is looked, and in one order: two runs can neither both encode nor both give way.
+        held = {task.name: stack.enter_context(store.making(task)) for task in sorted(tasks, key=lambda t: t.name)}
+        todo = [task for task in tasks if not _made_meanwhile(task, world)]
         shots = [
-            Shot(task.work.cut, _settled(task.work.sound, world), making.folder, sheet=True)
-            for task, making in todo
+            Shot(task.work.cut, _settled(task.work.sound, world), held[task.name].folder, sheet=True)
+            for task in todo
             if isinstance(task.work, Film)
         ]
         if not shots:
-            return []
+            return Done()
         frames = max(shot.cut.picture.frames for shot in shots)
         films = make_films(shots, lambda done: watch(Event("progress", tuple(tasks), min(1.0, done / frames))))
         store.unchanged(world)
-        for (_, making), film in zip(todo, films, strict=True):
-            making.done(film, FILM)
+        for task, film in zip(todo, films, strict=True):
+            held[task.name].done(film, FILM)
     complaints = dict.fromkeys(said for film in films for said in film.damage)
-    return [f"{tasks[0].title}: the source is damaged: {said}" for said in complaints]
+    return Done(tuple(todo), tuple(f"{tasks[0].title}: the source is damaged: {said}" for said in complaints))
 
 
 # ---------------------------------------------------------------- delivering
@@ -353,13 +387,12 @@ def _filmed(tasks: Sequence[Task], store: Store, world: World, watch: Watch) -> 
 def _put(placement: Placement, world: World) -> Iterator[Path]:
     """Copy the film and its sidecars to their places; what lies there already is left alone."""
     note = world.notes[placement.task]
-    pairs = [(note.file, placement.file, note.sha256)]
+    pairs = [(note.file.name, placement.file)]
     for extra in note.result.sidecars:
-        pairs.append((note.folder / extra.name, placement.file.with_suffix(extra.suffix), note.files[extra.name]))
-    for kept, target, wanted in pairs:
-        if target.is_file() and (world.delivered.get(target) or sha256(target)) == wanted:
+        pairs.append((extra.name, placement.file.with_suffix(extra.suffix)))
+    for kept, target in pairs:
+        if target.is_file() and (world.delivered.get(target) or sha256(target)) == note.files[kept]:
             continue
-        if sha256(kept) != wanted:
-            raise Damaged(placement.task)
-        copy_whole(kept, target)
+        _check_whole(note, kept)
+        copy_whole(note.folder / kept, target)
         yield target

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from datetime import date, timedelta
 from decimal import ROUND_UP, Decimal
 from pathlib import Path
@@ -52,8 +53,7 @@ def plan_text(plan: Plan) -> str:
     told = ", ".join(
         f"{count} to {word}" if word != "cached" else f"{count} cached" for word, count in counts.items() if count
     )
-    price = sum((task.price or Decimal(0) for task in plan.tasks), Decimal(0))
-    told = f"{told or 'nothing to do'}; {_money(price)} to pay{_pretended(plan)}"
+    told = f"{told or 'nothing to do'}; {_paid(plan.tasks, 'to pay')}"
     over = [f"OVER BUDGET: {plan.over}"] if plan.over else []
     return "\n".join([*(line.rstrip() for line in lines), *plan.remarks, "", told, *over])
 
@@ -66,10 +66,13 @@ def _money(price: Decimal) -> str:
     return f"${price.quantize(Decimal('0.01'), ROUND_UP)}"
 
 
-def _pretended(plan: Plan) -> str:
-    """What the simulator sells is priced and not paid."""
-    simulated = any("SIMULATED" in task.parts.get("generate by", "") for task in plan.tasks)
-    return " (SIMULATED: nothing is paid)" if simulated else ""
+def _paid(tasks: Sequence[Task], how: str) -> str:
+    """What they cost: what the simulator sells is priced and not paid, and never counted with what is."""
+    real = sum((task.real_price for task in tasks), Decimal(0))
+    simulated = sum((task.price or Decimal(0) for task in tasks if task.simulated), Decimal(0))
+    if simulated and not real:
+        return f"{_money(simulated)} {how} (SIMULATED: nothing is paid)"
+    return f"{_money(real)} {how}" + (f", and {_money(simulated)} SIMULATED" if simulated else "")
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
@@ -190,6 +193,8 @@ class Progress:
 
     def _draw(self, bars: Bars, event: Event) -> None:
         if event.kind == "started":
+            if (shared := self.rows.get(event.tasks[0].name)) is not None:
+                bars.remove_task(shared)  # it goes on alone
             self.rows[event.tasks[0].name] = bars.add_task(_named(event.tasks), total=1.0)
         elif event.kind in ("progress", "done"):
             bars.update(self.rows[event.tasks[0].name], completed=event.fraction)
@@ -243,16 +248,16 @@ def counts(result: Result) -> str:
         "everything cached" if not result.made else f"{cached} cached" if cached else "",
         f"{len(result.placed)} put in place" if result.placed and not result.made else "",
     ]
-    spent = f"{_money(result.spent)} spent{_pretended(result.final) if result.spent else ''}"
-    return f"{', '.join(filter(None, told))}; {spent}; {result.seconds:.1f} s"
+    return f"{', '.join(filter(None, told))}; {_paid(result.bought, 'spent')}; {result.seconds:.1f} s"
 
 
 def summary_json(recipe: Recipe, result: Result, report: Path) -> dict[str, Any]:
-    """The same for scripts. `encoded` counts lossy picture encodes."""
+    """The same for scripts. `encoded` counts lossy picture encodes; `simulated` of `spent` was never paid."""
     return {
         "files": [_file_json(recipe, each, result.delivered(each)) for each in result.final.deliveries],
         "bought": len(result.bought),
         "spent": f"{result.spent:.2f}",
+        "simulated": f"{result.simulated:.2f}",
         "encoded": result.count("encode"),
         "copied": result.count("copy"),
         "cached": result.count("cached"),

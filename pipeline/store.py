@@ -30,13 +30,14 @@ from stages.clip import Action, Clip, PictureFacts, SoundFacts, Source, Word
 from stages.delivery import Delivered, Filmed
 from stages.errors import FfmpegError, InputError, Later, WriteError
 from stages.ffmpeg import ffmpeg_binary, ffmpeg_version
-from stages.files import attempt, fresh_folder, home, sha256, sweep, sync, told
-from stages.filming import ROOTS, Market, market
+from stages.files import attempt, fresh_folder, home, locked, sha256, sweep, sync, told
+from stages.filming import ROOTS
 from stages.ingestion import Ingested
 from stages.ledger import open_ledger
 from stages.media import clip_from, probe
 from stages.mixing import SoundReport
-from stages.provenance import sdk_version, signer_from_environment, test_signer
+from stages.provenance import sdk_version, signer_for
+from stages.routing import Market, market
 from stages.stage import nearest
 
 if TYPE_CHECKING:
@@ -91,15 +92,10 @@ class Store:
         return self.folder / "tasks"
 
     @property
-    def signer(self) -> Path:
-        """Where the local test signer lies."""
-        return self.folder / "signer"
-
-    @property
     def anchors(self) -> tuple[Path, ...]:
         """What `pipeline verify` trusts in this project: the roots that its recipes named, the simulator's,
         and its own test root. A run trusts what its own recipe names."""
-        own = self.signer / "test-root.pem"
+        own = self.folder / "signer" / "test-root.pem"
         simulated = sorted(self.tasks.glob(f"generate-*/{ROOTS}"))
         return (*sorted((self.folder / "anchors").glob("*.pem")), *simulated, *([own] if own.exists() else []))
 
@@ -131,7 +127,7 @@ class Store:
 
     def _signer(self) -> str:
         try:
-            signer = signer_from_environment() or test_signer(self.signer)
+            signer = signer_for(self.folder)
         except WriteError:
             return "a test signer"
         return _hash(signer.chain)[:20]
@@ -189,26 +185,36 @@ class Store:
 
     def retake(self, recipe: Recipe, step: str) -> None:
         """Ask for one more take of a step from now on, unless the one asked for last is yet to be made."""
-        bought = [each.name for each in recipe.steps if each.stage.offer]
+        bought = {each.name: each for each in recipe.steps if each.stage.offer}
         if step not in bought:
             raise InputError(f"--retake {step}: is no step that buys{nearest(step, bought)}")
-        kept = self._kept("takes.json")
-        mine = kept.setdefault(recipe.known_as, {})
-        task = next(task for task in plan(recipe, self.world(recipe)).tasks if task.slot == step)
-        if task.action == "cached" or (step not in mine and not task.price):  # bought, if not here
-            written = next((each.arguments.get("take") for each in recipe.steps if each.name == step), None)
-            first = written.value if isinstance(written, Given) and isinstance(written.value, int) else 1
-            mine[step] = max(mine.get(step, 0), first)
-            while task.action != "pay":  # a take that is owned already, from before a cache was deleted, is none more
-                mine[step] += 1
+        part = recipe.until(step)  # as far as deliveries go, a step whose film is in the cache may not be needed
+        world = self.world(part)
+
+        def planned(take: int) -> Task:
+            takes = {**world.takes, step: take} if take else world.takes
+            return next(task for task in plan(part, replace(world, takes=takes)).tasks if task.slot == step)
+
+        with locked(self.folder / "takes.lock"):
+            kept = self._kept("takes.json")
+            mine = kept.setdefault(recipe.known_as, {})
+            task = planned(mine.get(step, 0))
+            if task.action == "cached" or (step not in mine and not task.price):  # bought, if not here
+                written = bought[step].arguments.get("take")
+                take = written.value if isinstance(written, Given) and isinstance(written.value, int) else 1
+                take = max(mine.get(step, 0), take)
+                while task.action != "pay":  # one that is owned already, from before a cache was deleted, is none more
+                    take += 1
+                    task = planned(take)
+                mine[step] = take
                 self._keep("takes.json", kept)
-                task = next(task for task in plan(recipe, self.world(recipe)).tasks if task.slot == step)
 
     # ------------------------------------------------------------ making
 
-    def tidy(self) -> None:
-        """Clear away what killed runs left half-made."""
-        for folder in (self.folder, self.folder / "tmp", self.folder / "slots", self.folder / "anchors"):
+    def tidy(self, recipe: Recipe) -> None:
+        """Clear away what killed runs left half-made, here and beside the deliveries."""
+        beside = {delivery.file.parent for delivery in recipe.deliveries}
+        for folder in (self.folder, self.folder / "tmp", self.folder / "slots", self.folder / "anchors", *beside):
             sweep(folder)
 
     def places(self, task: Path) -> Places:
@@ -239,7 +245,7 @@ class Store:
         except BlockingIOError:
             os.close(handle)
             raise Elsewhere(ELSEWHERE) from None
-        if not lock.exists() or lock.stat().st_ino != os.fstat(handle).st_ino:  # its last holder took it away
+        if _inode(lock) != os.fstat(handle).st_ino:  # its last holder took it away
             os.close(handle)
             raise Elsewhere(0.0)
         try:
@@ -265,11 +271,12 @@ class Store:
             part.write_text(json.dumps(dict(task.parts)), encoding="utf-8")
 
     def discard(self, name: str) -> None:
-        """Take a damaged task out of the way."""
+        """Take a damaged task out of the way, if it is still there."""
         away = self.folder / "tmp" / f".af-{os.getpid()}-{secrets.token_hex(4)}"
         with told(away):
             away.parent.mkdir(parents=True, exist_ok=True)
-            (self.tasks / name).rename(away)
+            with contextlib.suppress(FileNotFoundError):
+                (self.tasks / name).rename(away)
         shutil.rmtree(away, ignore_errors=True)
 
 
@@ -366,6 +373,14 @@ def _slot_name(slot: str) -> str:
 def _stamp(file: Path) -> str:
     status = file.stat()
     return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}"
+
+
+def _inode(file: Path) -> int:
+    """0 where there is no such file."""
+    try:
+        return file.stat().st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def _hash(file: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from stages.clip import Clip
 from stages.delivery import Cut
-from stages.filming import Market
+from stages.routing import Market
 
 Parts = Mapping[str, str]
 """What a result depends on, by name: `trim.length: 6s`, `clip: sha256:…`, `ffmpeg: n9.0.2`."""
@@ -129,6 +129,7 @@ class Task:
     `memory` is the same for every version of it, so that one can say what
     changed: its slot, and for a step's job the recipe as well, since a step of
     that name in another recipe is another's. `promised`: it rests on something that is yet to be made.
+    `simulated`: its price is a simulator's, and nobody is paid.
     """
 
     name: str
@@ -142,12 +143,12 @@ class Task:
     memory: str
     price: Decimal | None = None
     promised: bool = False
+    simulated: bool = False
 
     @property
     def real_price(self) -> Decimal:
         """What it costs in money that exists: what a simulator sells is priced, and not paid."""
-        simulated = any(text.startswith("SIMULATED") for key, text in self.parts.items() if key.endswith(" by"))
-        return Decimal(0) if simulated else self.price or Decimal(0)
+        return Decimal(0) if self.simulated else self.price or Decimal(0)
 
     @property
     def title(self) -> str:

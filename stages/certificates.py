@@ -1,13 +1,11 @@
 """Signers: who signs, whether C2PA will accept them, and a local test authority.
 
 A signer is a chain file (the leaf first, then what issued it) and its key file.
-The only importer of cryptography.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
 import os
 from collections.abc import Iterator, Sequence
@@ -17,13 +15,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from stages.errors import InputError
-from stages.files import attempt, told
+from stages.files import attempt, locked
 
 if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric import ec
 
-__all__ = ["Signer", "check_signer", "is_anchored", "read_anchors", "signer_from_environment", "test_signer"]
+__all__ = [
+    "Signer",
+    "check_signer",
+    "is_anchored",
+    "read_anchors",
+    "signer_for",
+    "signer_from_environment",
+    "test_signer",
+]
 
 TEST_ORGANISATION = "Afterframe test signer"
 """The organisation on every test leaf. Whoever else writes it only calls himself a test."""
@@ -85,6 +91,14 @@ def signer_from_environment() -> Signer | None:
         raise InputError(f"{CERT_VARIABLE}: {error}") from None
 
 
+def signer_for(state: Path) -> Signer:
+    """Who signs in the project whose `.pipeline/` is `state`: the environment's signer, else a local test signer.
+
+    Raises what either raises.
+    """
+    return signer_from_environment() or test_signer(state / "signer")
+
+
 def test_signer(folder: Path) -> Signer:
     """The signer of a local test authority, made in `folder` the first time and used again from then on.
 
@@ -92,7 +106,7 @@ def test_signer(folder: Path) -> Signer:
     intermediate) and test-signer.key (readable by the user alone). The keys of
     the authority are thrown away. Within a day of its end the signer is made
     again, and the older root stays in test-root.pem. Two processes at once get
-    the same signer. Raises InputError where the folder cannot be written.
+    the same signer. Raises WriteError where the folder cannot be written.
     """
     files = root, chain, key = (
         folder / "test-root.pem",
@@ -100,9 +114,7 @@ def test_signer(folder: Path) -> Signer:
         folder / "test-signer.key",
     )
     if not _usable(files):
-        with told(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder):
+        with locked(folder / ".lock"):
             if not _usable(files):
                 _make_test_signer(root, chain, key)
     return _signer(chain, key, "test", root)
@@ -392,11 +404,3 @@ def _write(file: Path, content: bytes, mode: int = 0o644) -> None:
         open(part, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as handle,
     ):
         handle.write(content)
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system frees it when the process ends, however it ends."""
-    with (folder / ".lock").open("a+b") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

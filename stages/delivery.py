@@ -32,13 +32,13 @@ from stages.cutting import pace
 from stages.encoding import Encoding
 from stages.errors import FfmpegError, InputError, ProvenanceError
 from stages.ffmpeg import Output, Progress, command, contact_sheet, damage, run_command
-from stages.files import attempt, fresh_folder, project_folder
+from stages.files import attempt, fresh_folder, state_folder
 from stages.framing import fit
 from stages.geometry import Focus, Mode, inside
 from stages.ingestion import SHEET
 from stages.media import mp4_layout, probe
 from stages.mixing import SOUND, Measured, Track, make_sound
-from stages.provenance import Signer, Verdict, sign, signer_from_environment, test_signer, verify
+from stages.provenance import Signer, Verdict, sign, signer_for, verify
 from stages.sound import level
 from stages.stage import nearest
 from stages.subtitles import srt, vtt
@@ -396,7 +396,7 @@ def deliver(
     or ProvenanceError; then `file` is as it was before.
     """
     file, made = Path(file), cut(clip, preset, mode=mode, focus=focus, captions=captions, simulated=simulated)
-    signer = signer or signer_from_environment() or test_signer(project_folder(Path.cwd()) / ".pipeline" / "signer")
+    signer = signer or signer_for(state_folder(Path.cwd()))
     with fresh_folder(file.parent) as work:
         report = make_sound(made.track, folder=work) if made.track else None
         make_films([Shot(made, work / SOUND if report else None, work)], on_progress)

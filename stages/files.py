@@ -24,7 +24,7 @@ def attempt(target: Path) -> Iterator[Path]:
 
     Its name is unique to this attempt: an orphaned writer and its successor
     that shared one part file left a corrupt film which a packet probe passed.
-    Raises InputError where the folder cannot be written.
+    Raises WriteError where the folder cannot be written.
     """
     part = target.with_name(f"{PART}{os.getpid()}-{secrets.token_hex(4)}{target.suffix}")
     with told(target):
@@ -76,6 +76,17 @@ def fresh_folder(parent: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Hold the lock `file`, once nobody else does; the system frees it when the process ends, however it ends."""
+    with told(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = file.open("a+b")
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextlib.contextmanager
@@ -131,6 +142,11 @@ def project_folder(start: Path) -> Path:
         if any((folder / mark).exists() for mark in PROJECT_MARKS):
             return folder
     return start
+
+
+def state_folder(start: Path) -> Path:
+    """The `.pipeline/` of the project that `start` lies in."""
+    return project_folder(start.absolute()) / ".pipeline"
 
 
 def home() -> Path:

@@ -26,6 +26,7 @@ from stages.certificates import (
     check_signer,
     is_anchored,
     read_anchors,
+    signer_for,
     signer_from_environment,
     test_signer,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "read_credentials",
     "sdk_version",
     "sign",
+    "signer_for",
     "signer_from_environment",
     "test_signer",
     "verify",
@@ -75,7 +77,7 @@ def archive_ingredient(file: Path, target: Path, *, anchors: Sequence[Path] = ()
 
     Do it the moment a file arrives: the archive holds its manifest byte for
     byte, its SHA-256 and what was found. Raises InputError as read_credentials,
-    or where `target` cannot be written.
+    and WriteError where `target` cannot be written.
     """
     found = read_credentials(file, anchors=anchors)
     with attempt(target) as part, part.open("w+b") as stream:

@@ -50,7 +50,7 @@ class Offer:
 
     `fills` are the arguments that this settles. `asks` is what it wants of the
     file that a step before it makes, by that step's parameters. `said` is the
-    choice in words.
+    choice in words. `simulated`: the price is a simulator's, and nobody is paid.
     """
 
     price: Decimal
@@ -58,6 +58,7 @@ class Offer:
     asks: Mapping[str, str]
     said: str = ""
     owned: bool = False
+    simulated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ sold it remembers, and films after its next start.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from stages.errors import ProviderUnavailable
 from stages.ffmpeg import CHILD
-from stages.files import told
+from stages.files import locked
 from stages.http import ask
 from stages.providers.openai import Simulator
 
@@ -33,18 +32,12 @@ def sim(state: Path) -> Simulator:
 
 def _running(folder: Path) -> str:
     """The base URL of the simulator in `folder`; one is started if none answers."""
-    with told(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / "starting", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)  # two jobs at once start one
+    with locked(folder / "starting"):  # two jobs at once start one
         url = folder / "url"
         if url.exists() and _answers(url.read_text(encoding="utf-8")):
             return url.read_text(encoding="utf-8")
         url.unlink(missing_ok=True)
         return _started(folder, url)
-    finally:
-        os.close(handle)
 
 
 def _started(folder: Path, url: Path) -> str:

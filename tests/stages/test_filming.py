@@ -20,10 +20,11 @@ import presets
 from stages import deliver, filming, generate, trim
 from stages.clip import Clip, Size
 from stages.errors import InputError, ProvenanceError, ProviderRefused, ProviderUnavailable
-from stages.filming import Market, Route, Wish, market, offer_film, promise_film, purchase_key, read_models, route
+from stages.filming import offer_film, promise_film
 from stages.ledger import Purchase, open_ledger, purchases
 from stages.provenance import read_credentials, verify
 from stages.providers import VideoJob, VideoRequest
+from stages.routing import Market, Route, Wish, market, purchase_key, read_models, route
 
 TODAY, BEFORE = date(2026, 11, 22), date(2026, 9, 23)
 OPEN = Market(TODAY)
