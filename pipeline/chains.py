@@ -26,7 +26,7 @@ class Chain:
     version: str = ""
     parts: Parts = field(default_factory=dict)
 
-    def longer(self, step: Step, resolved: Mapping[str, Value]) -> Chain:
+    def longer(self, step: Step, resolved: Mapping[str, One]) -> Chain:
         """With one more step on it, called with `resolved`."""
         parts = {**self.parts, step.name: step.stage.name}
         asked: dict[str, str] = {"stage": step.stage.name, "of": self.identity}
@@ -80,7 +80,19 @@ class Asked:
     text: str
 
 
-Value = Made | Given | File | Asked
+One = Made | Given | File | Asked
+Value = One | tuple[Made, ...]
+
+
+def spread(resolved: Mapping[str, Value]) -> dict[str, One]:
+    """Several clips each by a name of its own: `clips.1`, `clips.2`."""
+    found: dict[str, One] = {}
+    for key, value in resolved.items():
+        if isinstance(value, tuple):
+            found |= {f"{key}.{number}": one for number, one in enumerate(value, 1)}
+        else:
+            found[key] = value
+    return found
 
 
 def plain(value: Value) -> object:
@@ -89,6 +101,8 @@ def plain(value: Value) -> object:
         return value.value
     if isinstance(value, Asked):
         return value.text
+    if isinstance(value, tuple):
+        return tuple(one.clip for one in value)
     return value.path if isinstance(value, File) else value.clip
 
 
@@ -103,7 +117,7 @@ def file_of(value: Value, parameter: str) -> Path:
         raise InputError(str(error), parameter) from None
 
 
-def identities(resolved: Mapping[str, Value]) -> dict[str, str]:
+def identities(resolved: Mapping[str, One]) -> dict[str, str]:
     """Of the files and clips among a job's arguments."""
     files = {key: value.identity for key, value in resolved.items() if isinstance(value, File)}
     return files | {key: value.both.identity for key, value in resolved.items() if isinstance(value, Made)}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from pipeline import cli_ledger
+from pipeline import cli_batch, cli_ledger, cli_schedule, cli_trust
 
 if TYPE_CHECKING:
     from pipeline.recipe import Recipe
@@ -95,7 +95,9 @@ def run(
     from pipeline.report import write_report
     from pipeline.run import run as run_recipe
     from pipeline.show import Progress, summary, summary_json
+    from pipeline.spans import traced
     from stages.errors import InputError
+    from stages.money import dollars
 
     read, store = _read(recipe, set_, sim)
     if until:
@@ -104,14 +106,19 @@ def run(
         store.retake(read, retake)
 
     def agree(planned: Plan) -> bool:
-        if yes or read.budget:
+        if read.purse.approve:
+            unknown = f", and the unknown price of {planned.unknown_prices}" if planned.unknown_prices else ""
+            return cli_ledger.approved(planned.keys, planned.price, f"{recipe}{unknown}")
+        if yes or read.purse.limited or not planned.real_price:
             return True
         if not sys.stdin.isatty():
-            raise InputError(f"this run would pay ${planned.real_price}: give the recipe a budget:, or say --yes")
-        return typer.confirm(f"This run would pay ${planned.real_price}. Go on?", err=True)
+            raise InputError(
+                f"this run would pay {dollars(planned.real_price)}: give the recipe a budget:, or say --yes"
+            )
+        return typer.confirm(f"This run would pay {dollars(planned.real_price)}. Go on?", err=True)
 
-    with Progress() as progress:
-        result = run_recipe(read, store, progress.watch, jobs, agree)
+    with Progress() as progress, traced(progress.watch, recipe=read.known_as) as watch:
+        result = run_recipe(read, store, watch, jobs, agree)
     report = write_report(read, store, result)
     print(summary(read, result, report), file=sys.stderr if as_json else sys.stdout)
     if as_json:
@@ -159,16 +166,31 @@ def _setting(text: str) -> tuple[str, str]:
 
 
 app.add_typer(cli_ledger.app, name="ledger")
+app.command()(cli_ledger.approve)
 app.command()(cli_ledger.webhooks)
+app.add_typer(cli_schedule.app, name="schedule")
+for command in cli_batch.COMMANDS:
+    app.command()(command)
+app.command()(cli_trust.credentials)
+app.add_typer(cli_trust.trust, name="trust")
+app.add_typer(cli_trust.signer, name="signer")
 
 
 @app.command()
 def simulate(
-    as_: Annotated[str, typer.Option("--as", help="openai, runway, luma, veo, fal or openrouter.")] = "openai",
+    as_: Annotated[
+        str,
+        typer.Option(
+            "--as", help="openai, runway, luma, veo, fal, openrouter, elevenlabs, azure-speech or google-speech."
+        ),
+    ] = "openai",
     port: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.")] = 0,
     state: Annotated[Path, typer.Option(help="The folder that holds what it sold and filmed.")] = Path(".pipeline/sim"),
     latency: Annotated[float, typer.Option(help="Seconds that filming takes at least.")] = 2.0,
     ignore_keys: Annotated[bool, typer.Option("--ignore-keys", help="Do not honour Idempotency-Key.")] = False,
+    fault: Annotated[
+        list[str] | None, typer.Option(help="Trouble on demand: 429=2*5, fails@create; repeatable.")
+    ] = None,
 ) -> None:
     """Stand for a provider: a server to build against without paying.
 
@@ -179,13 +201,14 @@ def simulate(
     from stages.errors import InputError
     from stages.stage import nearest
 
-    known = ("openai", "runway", "luma", "veo", "fal", "openrouter")
+    known = ("openai", "runway", "luma", "veo", "fal", "openrouter", "elevenlabs", "azure-speech", "google-speech")
     if as_ not in known:
         raise InputError(f"--as {as_}: there is no such simulator{nearest(as_, known)}; there are {', '.join(known)}")
-    serve = import_module(f"stages.simulators.{as_}").main
+    serve = import_module(f"stages.simulators.{as_.replace('-', '_')}").main
     state.mkdir(parents=True, exist_ok=True)
     options = ["--port", str(port), "--state", str(state), "--latency", str(latency)]
-    serve([*options, *(["--ignore-keys"] if ignore_keys else [])])
+    troubles = [f"--fault={each}" for each in fault or ()]
+    serve([*options, *(["--ignore-keys"] if ignore_keys else []), *troubles])
 
 
 # ---------------------------------------------------------------- files
@@ -196,32 +219,73 @@ def verify(
     file: Annotated[Path, typer.Argument(help="The file to verify.")],
     original: Annotated[Path | None, typer.Option(help="The original that it was made from.")] = None,
     anchors: Annotated[
-        list[Path] | None, typer.Option(help="PEM files of roots to trust, besides this project's.")
+        list[str] | None, typer.Option(help="PEM files of roots, or lists (pipeline trust list), to trust as well.")
+    ] = None,
+    tsa_anchors: Annotated[
+        Path | None, typer.Option("--tsa-anchors", help="A PEM file of roots to trust for timestamps alone.")
+    ] = None,
+    remote: Annotated[
+        bool, typer.Option("--remote", help="Fetch credentials that the file says lie elsewhere (https, public).")
+    ] = False,
+    ocsp: Annotated[
+        bool, typer.Option("--ocsp", help="Ask whether a certificate was revoked, where it says (public).")
+    ] = False,
+    hosts: Annotated[
+        list[str] | None, typer.Option("--host", help="A host that the two may ask though it is private, or plain.")
     ] = None,
     as_json: Json = False,
 ) -> NoReturn:
     """Prove where a file came from. Exit codes: 0 proved, 10 absent, 11 tampered, 12 broken chain,
-    13 untrusted, 14 expired, 2 usage."""
+    13 untrusted, 14 expired, 2 usage. Nobody is asked over the network but by --remote and --ocsp."""
     from pipeline.store import Store
     from stages.errors import InputError
     from stages.files import state_folder
     from stages.provenance import verify as verify_file
+    from stages.trust import anchors_named
 
-    for path in (file, original, *(anchors or ())):
+    named = anchors_named(anchors or ())
+    for path in (file, original, tsa_anchors, *named):
         if path is not None and not path.is_file():
             raise InputError(f"{path}: there is no such file")
     store = Store(state_folder(Path.cwd()))
-    found = verify_file(file, original=original, anchors=(*(anchors or ()), *store.anchors))
+    stamps = (tsa_anchors,) if tsa_anchors else ()
+    found = verify_file(
+        file,
+        original=original,
+        anchors=(*named, *store.anchors),
+        tsa_anchors=stamps,
+        remote=remote,
+        ocsp=ocsp,
+        hosts=hosts or (),
+    )
     if as_json:
-        from pipeline.store import converter
+        from pipeline.noting import converter
 
         told = {"verdict": found.verdict, "codes": found.codes, "sentence": found.sentence, "signer": found.signer}
-        print(json.dumps({**told, "credentials": converter().unstructure(found.credentials)}))
+        asked = {"asked": found.asked} if remote or ocsp else {}
+        print(json.dumps({**told, **asked, "credentials": converter().unstructure(found.credentials)}))
     else:
         print(f"{found.verdict}: {found.sentence}")
-        for code in found.codes:
-            print(f"  {code}")
+        for line in (*found.codes, *found.asked):
+            print(f"  {line}")
     sys.exit(found.exit_code)
+
+
+@app.command()
+def conform(
+    file: Annotated[Path, typer.Argument(help="The film to check.")],
+    preset: Annotated[str, typer.Option("--preset", help="The delivery preset to hold it against.")],
+    as_json: Json = False,
+) -> NoReturn:
+    """Hold every number of a film against a delivery preset. Exit code 1 if one is off."""
+    from pipeline.show import conform_json, conform_text
+    from stages.conformance import conform as held
+    from stages.encoding import delivery_preset
+
+    rows = held(file, preset)
+    sheet = delivery_preset(preset)
+    print(json.dumps(conform_json(rows, sheet)) if as_json else conform_text(rows, sheet))
+    sys.exit(0 if all(row.fine for row in rows) else 1)
 
 
 # ---------------------------------------------------------------- what there is
@@ -231,7 +295,7 @@ def verify(
 def presets(name: Annotated[str | None, typer.Argument(help="A preset to show whole.")] = None) -> None:
     """List the delivery presets, or show one with its sources."""
     import presets as data
-    from stages.delivery import delivery_preset
+    from stages.encoding import delivery_preset
 
     if name:
         sheet = delivery_preset(name)
@@ -251,8 +315,25 @@ def models(
     from datetime import date
 
     from pipeline.show import models_text, stale_text
+    from stages.files import project_folder
+    from stages.ledger import open_ledger
+    from stages.market import open_market
 
-    print(stale_text(date.today()) if check else models_text(date.today()))
+    here = Path.cwd()
+    shop = None if check else open_market(open_ledger(), project_folder(here), beside=here)
+    print(models_text(shop) if shop else stale_text(date.today()))
+
+
+@app.command()
+def voices() -> None:
+    """List the voices that speak, or could: their languages, prices, and whether they can be had now."""
+    from pipeline.casting import voices_text
+    from stages.files import project_folder
+    from stages.ledger import open_ledger
+    from stages.market import open_market
+
+    here = Path.cwd()
+    print(voices_text(open_market(open_ledger(), project_folder(here), beside=here)))
 
 
 @app.command()
@@ -275,12 +356,60 @@ def stages(
         for p in stage.parameters:
             print(
                 f"  {p.name + ':':<11} {p.example}"
-                + ("" if p.required or p.default in (None, "") else f"  (default: {p.default})")
+                + ("" if p.required or p.default in (None, "", ()) else f"  (default: {p.default})")
             )
         return
     for each in plugins.names("pipeline.stages"):
         stage = stage_of(plugins.find("pipeline.stages", each))
         print(f"{each:<14} {stage.kind:<5} {stage.help.splitlines()[0]}")
+
+
+@app.command()
+def engines(
+    model: Annotated[Path | None, typer.Option(help="A file of ONNX to try the engine onnx with.")] = None,
+) -> None:
+    """List what can enlarge a film and what can give it more frames, each tried: how fast it is here, and what
+    brings the rest."""
+    from stages.trials import Trial, try_engines, try_interpolators
+
+    def show(tried: Trial) -> None:
+        kind = "a trained model" if tried.trained else "a filter" if tried.version == "ffmpeg" else "no trained model"
+        quality = f"; {tried.quality}" if tried.quality else ""
+        told = tried.fault or f"{tried.milliseconds:.0f} ms, {kind} ({tried.version}){quality}"
+        print(f"{'NO ' if tried.fault else 'ok '} {tried.name:<14} {told}")
+
+    print("upscale, CPU time of a frame from 720p to 1080p on this machine; how near to the truth at twice the size:")
+    for tried in try_engines(model):
+        show(tried)
+    print("interpolate, CPU time of a new frame of 720p:")
+    for tried in try_interpolators():
+        show(tried)
+
+
+@app.command()
+def gc(
+    older_than: Annotated[
+        str, typer.Option("--older-than", help="Free what was not used for so long: 12h, 30d.")
+    ] = "30d",
+    keep_under: Annotated[str, typer.Option("--keep-under", help="Then the oldest until so much is left: 200GB.")] = "",
+    here: Annotated[bool, typer.Option("--here", help="Only on this machine, not in AFTERFRAME_STORE.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be freed.")] = False,
+) -> None:
+    """Free what nobody used for long, here and in the shared store; never what open renders need or what was paid."""
+    from pipeline.garbage import Limits, Needed, clean_here, clean_store, needed_by_open, parse_age, parse_size
+    from pipeline.yard import Yard
+    from stages.files import state_folder
+
+    yard = Yard(state_folder(Path.cwd()))
+    limits = Limits(parse_age(older_than), parse_size(keep_under) if keep_under else None)
+    # What is freed here alone is fetched from the store again: then nobody need find out what is needed.
+    needed = Needed() if here and yard.shared else needed_by_open(yard)
+    if needed.renders:
+        print(f"{needed.renders} open renders need {len(needed.tasks)} tasks: they stay")
+    note = " (nothing was touched)" if dry_run else ""
+    print(f"{clean_here(yard, needed, limits, dry=dry_run)}{note}")
+    if (shared := yard.shared) and not here:
+        print(f"{clean_store(shared, needed, limits, dry=dry_run)}{note}")
 
 
 @app.command()

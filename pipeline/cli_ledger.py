@@ -10,6 +10,7 @@ import dataclasses
 import json
 import sys
 import time
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -98,10 +99,11 @@ def write_off(
     from stages.bookkeeping import find_key
     from stages.bookkeeping import write_off as give_up
     from stages.ledger import open_ledger
+    from stages.money import dollars
 
     ledger = open_ledger()
     row = give_up(ledger, find_key(ledger, key), why, unpaid=unpaid)
-    counted = "it does not count against budgets" if row.billed == "no" else f"its ${row.price} count as spent"
+    counted = "it does not count against budgets" if row.billed == "no" else f"its {dollars(row.price)} count as spent"
     print(f"{row.key[:12]} is written off: the next run buys it again; {counted}")
 
 
@@ -134,6 +136,43 @@ def audit(
     if as_json:
         print(json.dumps(found))
     sys.exit(1 if any(not each["agrees"] for each in found) else 0)
+
+
+def approve(
+    number: Annotated[str, typer.Argument(help="What to approve; without it, what waits is listed.")] = "",
+    decline: Annotated[bool, typer.Option("--decline", help="Say no instead.")] = False,
+) -> None:
+    """Agree to what a run asks to pay whose recipe says `budget: {approve: true}`, or decline it."""
+    from stages.approvals import answer, asked
+    from stages.ledger import open_ledger
+    from stages.money import dollars
+
+    ledger = open_ledger()
+    if number:
+        said = answer(ledger, number, yes=not decline)
+        print(f"{said.id} ({said.what}, {dollars(said.price)}) is {said.state}")
+        return
+    for each in asked(ledger):
+        print(f"{each.id}  {dollars(each.price)}  {each.what}  asked {_ago(ledger.clock() - each.at)}")
+    if not asked(ledger):
+        print("nothing waits for approval")
+
+
+def approved(keys: frozenset[str], price: Decimal, what: str) -> bool:
+    """Wait until somebody has answered whether `price` may be paid."""
+    from stages.approvals import ask
+    from stages.ledger import open_ledger
+    from stages.money import dollars
+
+    ledger = open_ledger()
+    question = ask(ledger, keys, price, what)
+    if question.state == "asked":
+        words = f"{what} would pay {dollars(price)}; waiting for `pipeline approve {question.id}`"
+        print(words, file=sys.stderr, flush=True)
+    while question.state == "asked":
+        time.sleep(1.0)
+        question = ask(ledger, keys, price, what)
+    return question.state == "approved"
 
 
 def webhooks(
@@ -179,15 +218,26 @@ def _account(name: str) -> Provider:
     from stages.files import state_folder
 
     make = plugins.find("pipeline.providers", name)
-    account: Provider = make(state_folder(Path.cwd())) if name == "sim" else make()
+    account: Provider = make(state_folder(Path.cwd())) if name.startswith("sim") else make()
     return account
 
 
 def _line(row: Purchase, now: float) -> tuple[str, ...]:
+    from stages.money import dollars
+
     state = row.state.lower().replace("_", " ") + (f" ({row.failure})" if row.failure else "")
     job = row.job_id if len(row.job_id) <= 40 else f"{row.job_id[:39]}…"
     sent = _ago(now - row.sent_at) if row.sent_at else ""
-    return row.key[:12], state, row.model, str(row.seconds), row.size, f"${row.price}", sent, job
+    return (
+        row.key[:12],
+        state,
+        row.model,
+        str(row.seconds or ""),
+        row.size.removeprefix("0x0"),
+        dollars(row.price),
+        sent,
+        job,
+    )
 
 
 def _ago(seconds: float) -> str:
@@ -219,6 +269,8 @@ def _finding(account: Provider, result: Audit) -> dict[str, Any]:
 
 
 def _tell(account: Provider, result: Audit, days: float) -> None:
+    from stages.money import dollars
+
     print(f"{account.name} at {account.account}, the last {days:g} days:")
     if result.strangers is None:
         print("  it has no list: whether it made more than the ledger knows cannot be seen")
@@ -227,11 +279,12 @@ def _tell(account: Provider, result: Audit, days: float) -> None:
         print(f"  job {job.id} is in no row: {job.model} {job.seconds} s, {made}, {job.prompt[:50]!r}")
     for row in result.missing:
         print(
-            f"  job {row.job_id} of {row.key[:12]} is not known there (${row.price}, {row.model}); is it the right key?"
+            f"  job {row.job_id} of {row.key[:12]} is not known there ({dollars(row.price)}, {row.model});"
+            " is it the right key?"
         )
     for row in result.unclear:
         print(
-            f"  {row.key[:12]} was sent {_moment(row.sent_at)} and never answered (${row.price}, {row.model}):"
+            f"  {row.key[:12]} was sent {_moment(row.sent_at)} and never answered ({dollars(row.price)}, {row.model}):"
             " its recipe, run again, finds out"
         )
     if result.young:

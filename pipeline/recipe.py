@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os.path
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from decimal import Decimal
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from stages.errors import InputError
+from stages.notices import Notify
+from stages.policy import Policy
+from stages.purse import Purse
 from stages.stage import Stage, nearest
 
 
@@ -34,7 +36,13 @@ class FromStep:
     name: str
 
 
-Argument = Given | FromFile | FromStep
+Argument = Given | FromFile | FromStep | tuple[FromFile | FromStep, ...]
+"""What a parameter is given: a value, a file, a step's result, or several of the last two."""
+
+
+def parts_of(argument: Argument) -> tuple[Given | FromFile | FromStep, ...]:
+    """An argument's parts: itself, if it is not several."""
+    return argument if isinstance(argument, tuple) else (argument,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +58,8 @@ class Step:
     @property
     def reads(self) -> tuple[str, ...]:
         """The earlier steps whose results it takes."""
-        return tuple(one.name for one in self.arguments.values() if isinstance(one, FromStep))
+        given = (one for argument in self.arguments.values() for one in parts_of(argument))
+        return tuple(one.name for one in given if isinstance(one, FromStep))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +74,12 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
-    """The most that a run may pay in US dollars: in all, and for each purchase."""
-
-    total: Decimal | None = None
-    each: Decimal | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Recipe:
     """What was asked for. `project` is the folder that outputs and state belong to.
 
+    `policy` is what is asked of the credentials of what goes in, `purse` what
+    may be spent, `region` where everything must be that is sent anywhere;
+    `notify` is who is told when it is over.
     `part_of` is the recipe that this one is the beginning of: what the author
     left open follows from the whole.
     """
@@ -85,8 +89,11 @@ class Recipe:
     steps: tuple[Step, ...]
     deliveries: tuple[Delivery, ...]
     anchors: tuple[Path, ...] = ()
-    budget: Budget | None = None
+    policy: Policy = field(default_factory=Policy)
+    purse: Purse = field(default_factory=Purse)
+    region: str = ""
     part_of: Recipe | None = None
+    notify: Notify | None = None
 
     @property
     def whole(self) -> Recipe:
@@ -97,6 +104,11 @@ class Recipe:
     def known_as(self) -> str:
         """Its place in the project, so that both may be moved together."""
         return os.path.relpath(self.file, self.project)
+
+    @property
+    def buys(self) -> bool:
+        """Whether any step of it may cost money."""
+        return any(step.stage.buys for step in self.steps)
 
     def place(self, line: int) -> str:
         """`finish.yaml:14`."""
@@ -114,9 +126,9 @@ class Recipe:
         """The files that it reads, each once."""
         found: dict[Path, None] = {}
         for step in self.steps:
-            for argument in step.arguments.values():
-                if isinstance(argument, FromFile):
-                    found[argument.path] = None
+            for one in (one for argument in step.arguments.values() for one in parts_of(argument)):
+                if isinstance(one, FromFile):
+                    found[one.path] = None
         for delivery in self.deliveries:
             if isinstance(delivery.of, FromFile):
                 found[delivery.of.path] = None

@@ -8,43 +8,67 @@ from __future__ import annotations
 
 import inspect
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.costs import costs
 from pipeline.plan import plan
 from pipeline.recipe import Recipe
-from pipeline.store import Elsewhere, Notes, Store
+from pipeline.store import Damaged, Elsewhere, Notes, Store
 from pipeline.tasks import Call, FileOf, Film, Note, Placement, Plan, ResultOf, Task, World
+from stages.carriers import sidecar_of
 from stages.clip import Clip
-from stages.delivery import FILM, Delivered, Filmed, Shot, make_films
-from stages.errors import BudgetExceeded, FfmpegError, Later, WriteError
+from stages.delivery import FILM, Cut, Delivered, Filmed, Shot, make_films
+from stages.destinations import address_of, bucket_of, deliver_to, lies, take_away
+from stages.errors import (
+    AfterframeError,
+    BudgetExceeded,
+    FfmpegError,
+    InputError,
+    Later,
+    ProviderError,
+    Struck,
+    WriteError,
+)
 from stages.ffmpeg import stop_all
-from stages.files import copy_whole, sha256
-from stages.mixing import SOUND
+from stages.files import sha256
+from stages.ingestion import Ingested
+from stages.ledger import open_ledger
+from stages.market import Market
+from stages.mixing import SOUND, SoundReport
+from stages.money import dollars
 from stages.provenance import signer_for
+from stages.watching import due
 
 SHARED = 4
 """Films in one process: sharing the decoder and the first filters saves a quarter; memory grows with each."""
 
+HINTS = 1.0
+"""Seconds between two looks into the ledger for what webhooks said."""
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something a person may want to see: `fraction` is of these tasks, 0 to 1."""
+    """Something a person may want to see: `fraction` is of these tasks, 0 to 1; `said` is why they wait."""
 
     kind: Literal["planned", "waiting", "started", "progress", "done", "failed", "placed"]
     tasks: tuple[Task, ...] = ()
     fraction: float = 0.0
     file: Path | None = None
     error: BaseException | None = None
+    said: str = ""
 
 
 Watch = Callable[[Event], None]
+
+NOBODY: Mapping[str, ProviderError] = {}
 
 
 @dataclass(slots=True)
@@ -64,16 +88,27 @@ class Result:
         result: Delivered = self.world.notes[placement.task].result
         return result
 
+    def sound(self, placement: Placement) -> SoundReport | None:
+        """What was noted of a delivery's sound; None if it has none."""
+        needs = next((task.needs for task in self.final.tasks if task.name == placement.task), ())
+        found = (self.world.notes[need].result for need in needs if need in self.world.notes)
+        return next((result for result in found if isinstance(result, SoundReport)), None)
+
+    def count_costs(self, shop: Market) -> None:
+        """What each file cost, with what was bought meanwhile."""
+        self.world = replace(self.world, shop=shop)
+        tasks = {task.name: task for task in self.final.tasks}
+        self.final = replace(self.final, costs=costs(self.final.deliveries, tasks, self.world))
+
     @property
     def bought(self) -> list[Task]:
         """What this run paid for."""
-        made = {task.name for task in self.made}
-        return [task for task in self.first.tasks if task.action == "pay" and task.name in made]
+        return [task for task in self.made if task.action == "pay"]
 
     @property
     def spent(self) -> Decimal:
         """US dollars that this run's purchases cost, simulated ones too."""
-        return sum((task.price or Decimal(0) for task in self.bought), Decimal(0))
+        return sum((task.price for task in self.bought), Decimal(0))
 
     @property
     def simulated(self) -> Decimal:
@@ -85,14 +120,6 @@ class Result:
         if action == "cached":
             return sum(task.action == "cached" for task in self.first.tasks)
         return sum(task.action == action for task in self.made)
-
-
-class Damaged(Exception):
-    """A file in the cache is not what its note says, or is gone."""
-
-    def __init__(self, note: Note) -> None:
-        super().__init__(note.name)
-        self.note = note
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,16 +146,12 @@ def run(
     nobody agreed to its price.
     """
     started = time.monotonic()
-    check_targets(recipe)
     store.tidy(recipe)
-    world = store.world(recipe)
-    first = plan(recipe, world)
-    if first.over:
-        raise BudgetExceeded(f"{first.over}: nothing was bought")
-    if first.real_price and not agree(first):
-        raise BudgetExceeded(f"nobody agreed to pay ${first.real_price}: nothing was bought")
+    work = Work.begin(recipe, store, watch)
+    first = work.result.first
+    if (first.price or first.unknown_prices) and not agree(first):
+        raise BudgetExceeded(f"nobody agreed to pay {dollars(first.price)}: nothing was bought")
     watch(Event("planned", first.tasks))
-    work = _Work(recipe, store, watch, Result(first, first, world))
     with ThreadPoolExecutor(slots or os.cpu_count() or 1) as pool:
         try:
             work.off(pool)
@@ -138,6 +161,8 @@ def run(
             raise
     if work.errors:
         raise work.errors[0] if len(work.errors) == 1 else ExceptionGroup("several tasks failed", work.errors)
+    if first.keys:
+        work.result.count_costs(store.shop(recipe))
     work.result.seconds = time.monotonic() - started
     return work.result
 
@@ -145,6 +170,9 @@ def run(
 def check_targets(recipe: Recipe) -> None:
     """Raise WriteError before anything is paid for or encoded that could not be delivered."""
     for delivery in recipe.deliveries:
+        if address_of(delivery.file):
+            bucket_of(delivery.file)
+            continue
         folder = delivery.file.parent
         if delivery.file.is_dir():
             raise WriteError(f"{delivery.file}: is a folder")
@@ -156,7 +184,7 @@ def check_targets(recipe: Recipe) -> None:
 
 
 @dataclass(slots=True)
-class _Work:
+class Work:
     """One run under way."""
 
     recipe: Recipe
@@ -170,22 +198,43 @@ class _Work:
     errors: list[Exception] = field(default_factory=list)
     placed: set[Path] = field(default_factory=set)
     told: set[tuple[str, ...]] = field(default_factory=set)
+    local: bool = True  # whether it is delivered on this machine
+
+    @classmethod
+    def begin(
+        cls, recipe: Recipe, store: Store, watch: Watch = lambda _: None, struck: Mapping[str, ProviderError] = NOBODY
+    ) -> Work:
+        """With nothing done yet; `struck` are models that cannot film. Raises what planning does, and
+        BudgetExceeded if it costs more than the recipe allows."""
+        check_targets(recipe)
+        world = store.world(recipe)
+        if struck:
+            world = replace(world, shop=replace(world.shop, struck=dict(struck)))
+        first = plan(recipe, world)
+        if first.over:
+            raise BudgetExceeded(f"{first.over}: nothing was bought")
+        return cls(recipe, store, watch, Result(first, first, world))
 
     def off(self, pool: ThreadPoolExecutor) -> None:
         """Start what is ready, wait for one to end; until nothing is missing or can be made."""
         while True:
-            self.place()
-            missing = self.missing()
-            if any(task.promised and all(map(self.done, task.needs)) for task in missing):
-                self.result.final = plan(self.recipe, self.result.world)  # another run made what it rests on
-                missing = self.missing()
-            for group in groups(missing, self.done, self.busy(), self.alone):
+            for group in self.ready():
                 self.start(pool, group)
             if not self.running and not self.later:
+                missing = self.missing()
                 assert self.errors or not missing, f"nothing can start: {[task.name for task in missing]}"
                 return
             for future in self.ended():
-                self.end(future, self.running.pop(future))
+                self.end(future.result, self.running.pop(future))
+
+    def ready(self) -> list[tuple[Task, ...]]:
+        """Put in place what is finished; what can be made now, together what shares an encode."""
+        self.place()
+        missing = self.missing()
+        if any(task.promised and all(map(self.done, task.needs)) for task in missing):
+            self.result.final = plan(self.recipe, self.result.world)  # it was looked at, or another run made it
+            missing = self.missing()
+        return list(groups(missing, self.done, self.busy(), self.alone))
 
     def missing(self) -> list[Task]:
         """What is to be made and can still be: not what needs something that failed."""
@@ -212,34 +261,52 @@ class _Work:
         if names not in self.told:
             self.watch(Event("started", group))
             self.told.add(names)
-        self.running[pool.submit(_make, group, self.store, self.result.world, self.watch)] = group
+        keys = self.result.final.keys
+        self.running[pool.submit(make, group, self.store, self.result.world, self.watch, keys)] = group
 
     def ended(self) -> set[Future[Done]]:
         """Those that have ended, once there is one, or it is time to call a job again."""
-        seconds = min(self.later.values(), default=0.0) - time.monotonic() if self.later else None
+        seconds = None
+        if self.later:
+            bought = self.bought_and_waiting()
+            seconds = max(0.0, min(self.later.values()) - time.monotonic())
+            seconds = min(seconds, HINTS) if bought else seconds
+            self.heed_hints(bought)
         if not self.running:
-            time.sleep(max(0.0, seconds or 0.0))
+            time.sleep(seconds or 0.0)
             return set()
-        return wait(self.running, timeout=seconds and max(0.0, seconds), return_when=FIRST_COMPLETED).done
+        return wait(self.running, timeout=seconds, return_when=FIRST_COMPLETED).done
 
-    def end(self, future: Future[Done], tasks: tuple[Task, ...]) -> None:
+    def bought_and_waiting(self) -> dict[str, str]:
+        """The ledger's keys of what is being filmed, with the tasks that wait for it."""
+        waiting = (task for task in self.result.final.tasks if task.name in self.later)
+        return {key: task.name for task in waiting for key in task.keys}
+
+    def heed_hints(self, bought: Mapping[str, str]) -> None:
+        """Call a job again at once if a webhook, or another's list, says that there is news of its film."""
+        for key in due(open_ledger(), bought) if bought else ():
+            self.later.pop(bought[key], None)
+
+    def end(self, outcome: Callable[[], Done], tasks: tuple[Task, ...]) -> None:
+        """Take note of what making `tasks` came to: what `outcome` returns or raises."""
         try:
-            done = future.result()
+            done = outcome()
         except Later as later:
             self.later[tasks[0].name] = time.monotonic() + later.seconds
-            if isinstance(later, Elsewhere):
-                self.watch(Event("waiting", tasks))
+            if later.why or isinstance(later, Elsewhere):
+                self.watch(Event("waiting", tasks, said=later.why))
+            return
+        except Struck as struck:
+            self.strike(struck, tasks)
             return
         except Damaged as damaged:
-            self.discard(damaged.note)
+            self.discard(damaged)
             return
         except Exception as error:
             if isinstance(error, FfmpegError) and len(tasks) > 1:
                 self.alone |= {task.name for task in tasks}  # so that one does not hold up the others
                 return
-            self.failed |= {task.name for task in tasks}
-            self.errors.append(error)
-            self.watch(Event("failed", tasks, error=error))
+            self.fail(tasks, error)
             return
         unmade = [task.name for task in tasks if not self.done(task.name)]
         assert not unmade, f"made, and not there: {unmade}"
@@ -249,9 +316,36 @@ class _Work:
         if any(isinstance(self.result.world.notes[task.name].result, Clip) for task in tasks):
             self.result.final = plan(self.recipe, self.result.world)
 
-    def discard(self, note: Note) -> None:
+    def fail(self, tasks: tuple[Task, ...], error: Exception) -> None:
+        """Stop what needs these, and go on with the rest."""
+        self.failed |= {task.name for task in tasks}
+        self.errors.append(error)
+        self.watch(Event("failed", tasks, error=error))
+
+    def strike(self, struck: Struck, tasks: tuple[Task, ...]) -> None:
+        """Plan again without the model that failed; where nobody is left to film, its failure is the run's."""
+        shop = self.result.world.shop
+        without = replace(shop, struck={**shop.struck, **struck.shop.struck})
+        world = replace(self.result.world, shop=without)
+        try:
+            final = plan(self.recipe, world)
+        except AfterframeError:
+            self.fail(tasks, struck.error)
+            return
+        agreed, would = self.result.first.real_price, final.real_price
+        purse = self.recipe.purse
+        if final.over or (would > agreed and (purse.approve or not purse.limited)):
+            dearer = final.over or f"this run would pay {dollars(would)}, and {dollars(agreed)} were agreed to"
+            self.fail(tasks, BudgetExceeded(f"{struck.error}; by another model {dearer}"))
+            return
+        self.result.final, self.result.world = final, world
+        self.result.warnings.append(f"{tasks[0].title}: {struck.error}; another was asked")
+
+    def discard(self, damaged: Damaged) -> None:
         """Forget a damaged task: it is made again. Two that met the same damage say so twice."""
-        notes = self.result.world.notes
+        note, notes = damaged.note, self.result.world.notes
+        if damaged.why:
+            self.result.warnings.append(f"{damaged.why}: it is made again")
         if notes.get(note.name) is not note:
             return  # gone already, or made again since
         self.store.discard(note.name)
@@ -267,15 +361,20 @@ class _Work:
         for placement in self.result.final.deliveries:
             if placement.file in self.placed or not self.done(placement.task):
                 continue
+            if not self.local and not address_of(placement.file):
+                self.placed.add(placement.file)
+                continue
             try:
-                for file in _put(placement, self.result.world):
+                for file in _put(placement, self.store, self.result.world):
                     self.result.placed.append(file)
                     self.watch(Event("placed", file=file))
             except Damaged as damaged:
-                self.discard(damaged.note)
+                self.discard(damaged)
                 break  # it is made again, and then placed
-            except WriteError as error:
+            except (WriteError, InputError) as error:
                 self.errors.append(error)
+            except OSError as error:  # what lies there cannot be read
+                self.errors.append(WriteError(str(error)))
             self.placed.add(placement.file)
 
 
@@ -300,20 +399,23 @@ def groups(
 # ---------------------------------------------------------------- making
 
 
-def _make(tasks: Sequence[Task], store: Store, world: World, watch: Watch) -> Done:
-    """Make one task, or several films in one encode."""
+def make(tasks: Sequence[Task], store: Store, world: World, watch: Watch, keys: frozenset[str]) -> Done:
+    """Make one task, or several films in one encode; `keys` are those of all that the run buys."""
     if isinstance(tasks[0].work, Film):
         return _filmed(tasks, store, world, watch)
     (task,) = tasks
     assert isinstance(task.work, Call)
-    with store.making(task) as making:
+    with store.making(task, world.files) as making:
         if _made_meanwhile(task, world):
             return Done()
+        store.bring(world.notes[need] for need in task.needs)
         fills = {
             "folder": making.folder,
-            "target": making.folder / FILM,
+            "target": making.folder / _target(task.work),
+            "unfinished": store.unfinished / task.name,
             "signer": signer_for(store.folder),
             "inputs": task.work.inputs,
+            "keys": keys,
             "on_progress": lambda fraction: watch(Event("progress", (task,), fraction)),
         }
         takes = inspect.signature(task.work.function).parameters
@@ -321,7 +423,9 @@ def _make(tasks: Sequence[Task], store: Store, world: World, watch: Watch) -> Do
         made = task.work.function(**given, **{key: value for key, value in fills.items() if key in takes})
         store.unchanged(world)
         making.done(made, _main(made))
-    return Done((task,))
+    shutil.rmtree(store.unfinished / task.name, ignore_errors=True)
+    remarks = made.remarks if isinstance(made, Clip | Ingested) else ()
+    return Done((task,), tuple(f"{task.title}: {remark}" for remark in remarks))
 
 
 def _made_meanwhile(task: Task, world: World) -> bool:
@@ -333,7 +437,15 @@ def _main(made: object) -> str:
     """The name of the file that a task is mainly about."""
     if isinstance(made, Clip):
         return made.file.name
-    return FILM if isinstance(made, Delivered | Filmed) else SOUND
+    if isinstance(made, Delivered):
+        return made.file.name
+    return made.file if isinstance(made, Filmed | SoundReport) else SOUND
+
+
+def _target(work: Call) -> str:
+    """What a delivery is called in its folder."""
+    made = work.arguments.get("made")
+    return made.encoding.file if isinstance(made, Cut) else FILM
 
 
 def _settled(value: Any, world: World) -> Any:
@@ -363,8 +475,12 @@ def _filmed(tasks: Sequence[Task], store: Store, world: World, watch: Watch) -> 
     """All in one process, but for those that another run made meanwhile."""
     with ExitStack() as stack:
         # Locked before it is looked, and in one order: two runs can neither both encode nor both give way.
-        held = {task.name: stack.enter_context(store.making(task)) for task in sorted(tasks, key=lambda t: t.name)}
+        held = {
+            task.name: stack.enter_context(store.making(task, world.files))
+            for task in sorted(tasks, key=lambda t: t.name)
+        }
         todo = [task for task in tasks if not _made_meanwhile(task, world)]
+        store.bring(world.notes[need] for need in dict.fromkeys(need for task in todo for need in task.needs))
         shots = [
             Shot(task.work.cut, _settled(task.work.sound, world), held[task.name].folder, sheet=True)
             for task in todo
@@ -376,7 +492,7 @@ def _filmed(tasks: Sequence[Task], store: Store, world: World, watch: Watch) -> 
         films = make_films(shots, lambda done: watch(Event("progress", tuple(tasks), min(1.0, done / frames))))
         store.unchanged(world)
         for task, film in zip(todo, films, strict=True):
-            held[task.name].done(film, FILM)
+            held[task.name].done(film, film.file)
     complaints = dict.fromkeys(said for film in films for said in film.damage)
     return Done(tuple(todo), tuple(f"{tasks[0].title}: the source is damaged: {said}" for said in complaints))
 
@@ -384,15 +500,18 @@ def _filmed(tasks: Sequence[Task], store: Store, world: World, watch: Watch) -> 
 # ---------------------------------------------------------------- delivering
 
 
-def _put(placement: Placement, world: World) -> Iterator[Path]:
+def _put(placement: Placement, store: Store, world: World) -> Iterator[Path]:
     """Copy the film and its sidecars to their places; what lies there already is left alone."""
     note = world.notes[placement.task]
-    pairs = [(note.file.name, placement.file)]
-    for extra in note.result.sidecars:
-        pairs.append((extra.name, placement.file.with_suffix(extra.suffix)))
+    if placement.cut.encoding.apart and not note.result.credentials_apart:
+        take_away(sidecar_of(placement.file))  # a signed forerunner's
+    beside = [(extra.name, placement.beside(extra)) for extra in note.result.sidecars]
+    # Credentials go first: whoever finds the film finds them.
+    pairs = sorted([(note.file.name, placement.file), *beside], key=lambda pair: not pair[0].endswith(".c2pa"))
     for kept, target in pairs:
-        if target.is_file() and (world.delivered.get(target) or sha256(target)) == note.files[kept]:
+        if (world.delivered.get(target) or lies(target)) == note.files[kept]:
             continue
+        store.bring([note])
         _check_whole(note, kept)
-        copy_whole(note.folder / kept, target)
+        deliver_to(note.folder / kept, target, note.files[kept])
         yield target

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from datetime import date, timedelta
-from decimal import ROUND_UP, Decimal
+from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -14,25 +13,33 @@ from typing import TYPE_CHECKING, Any
 import presets
 from pipeline.recipe import Recipe
 from pipeline.run import Event, Result
-from pipeline.tasks import Placement, Plan, Task
+from pipeline.tasks import Cost, Placement, Plan, Task
 from stages.clip import origins, printed_seconds
-from stages.delivery import Delivered
+from stages.delivery import unsigned
+from stages.destinations import told
+from stages.encoding import Row
+from stages.errors import InputError
+from stages.market import Market, owner
+from stages.money import dollars
+from stages.routing import check_market
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-AUDIBLE = 0.3
-"""LU off the target that are worth a word; EBU R 128 allows 0.5."""
-
 ACTIONS = ("pay", "encode", "copy", "make", "cached")
 
 VERBS = {
     "ingest": "reading",
+    "look": "measuring",
     "sound": "mixing",
+    "frames": "drawing frames",
     "film": "encoding",
     "delivery": "signing",
     "generate": "filming",
+    "draw": "drawing",
+    "foley": "making a sound",
+    "score": "composing",
     "speak": "speaking",
     "prepare": "preparing",
 }
@@ -43,7 +50,7 @@ VERBS = {
 
 
 def plan_text(plan: Plan) -> str:
-    """One line a task: what would happen, to what, and why."""
+    """One line a task: what would happen, to what, and why. Then who gets what, and what each file costs."""
     rows = [(("~" if task.promised else " ") + _priced(task), task.title, task.reason) for task in plan.tasks]
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(2)]
     lines = [
@@ -55,24 +62,54 @@ def plan_text(plan: Plan) -> str:
     )
     told = f"{told or 'nothing to do'}; {_paid(plan.tasks, 'to pay')}"
     over = [f"OVER BUDGET: {plan.over}"] if plan.over else []
-    return "\n".join([*(line.rstrip() for line in lines), *plan.remarks, "", told, *over])
+    sections = [
+        [line.rstrip() for line in lines],
+        list(plan.remarks),
+        [f"{_whose(host)} gets {what}" for host, what in sorted(_hosts(plan).items())],
+        [f"{file} costs {cost}" for file, cost in _costs(plan).items()],
+        [told, *over],
+    ]
+    return "\n\n".join("\n".join(section) for section in sections if section)
+
+
+def _costs(plan: Plan) -> dict[str, Cost]:
+    """What each file costs, by its place in the project."""
+    placed = {plan[each.task].slot.rpartition(":")[0]: each.file for each in plan.deliveries}
+    return {name: plan.costs[file] for name, file in placed.items() if file in plan.costs}
+
+
+def _hosts(plan: Plan) -> dict[str, str]:
+    """Each host that anything would be sent to, with what."""
+    found: dict[str, dict[str, None]] = {}
+    for task in plan.tasks:
+        for host, what in task.hosts:
+            found.setdefault(host, {})[f"{what} ({task.title})"] = None
+    return {host: ", ".join(what) for host, what in found.items()}
+
+
+def _whose(host: str) -> str:
+    return f"{host} ({who})" if (who := owner(host)) else host
 
 
 def _priced(task: Task) -> str:
-    return f"pay {_money(task.price)}" if task.price else task.action
-
-
-def _money(price: Decimal) -> str:
-    return f"${price.quantize(Decimal('0.01'), ROUND_UP)}"
+    if task.action != "pay":
+        return task.action
+    known = f"pay {dollars(task.price)}"
+    return known if None not in task.prices else f"{known} + ?" if task.price else "pay ?"
 
 
 def _paid(tasks: Sequence[Task], how: str) -> str:
     """What they cost: what the simulator sells is priced and not paid, and never counted with what is."""
+    unknown = sum(task.unknown_prices for task in tasks)
     real = sum((task.real_price for task in tasks), Decimal(0))
-    simulated = sum((task.price or Decimal(0) for task in tasks if task.simulated), Decimal(0))
-    if simulated and not real:
-        return f"{_money(simulated)} {how} (SIMULATED: nothing is paid)"
-    return f"{_money(real)} {how}" + (f", and {_money(simulated)} SIMULATED" if simulated else "")
+    simulated = sum((task.price for task in tasks if task.simulated), Decimal(0))
+    if simulated and not real and not unknown:
+        return f"{dollars(simulated)} {how} (SIMULATED: nothing is paid)"
+    return (
+        f"{dollars(real)} {how}"
+        + (f", and the unknown price of {unknown}" if unknown else "")
+        + (f", and {dollars(simulated)} SIMULATED" if simulated else "")
+    )
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
@@ -83,23 +120,43 @@ def plan_json(plan: Plan) -> dict[str, Any]:
                 "name": task.name,
                 "steps": list(task.steps),
                 "action": task.action,
-                "price": None if task.price is None else str(task.price),
+                "price": str(task.price) if task.prices else None,
+                "unknown_prices": task.unknown_prices,
                 "reason": task.reason,
                 "promised": task.promised,
             }
             for task in plan.tasks
         ],
         "remarks": list(plan.remarks),
+        "hosts": _hosts(plan),
+        "costs": {file: cost_json(cost) for file, cost in _costs(plan).items()},
         "over_budget": plan.over,
+    }
+
+
+def cost_json(cost: Cost) -> dict[str, Any]:
+    """What a file costs, for scripts: US dollars as text, seconds as fractions."""
+    return {
+        "paid": f"{cost.paid:.2f}",
+        "to_pay": f"{cost.to_pay:.2f}",
+        "unknown_prices": cost.unknown,
+        "simulated": cost.simulated,
+        "seconds_bought": str(cost.bought),
+        "seconds_kept": str(cost.kept),
+        "seconds_wasted": str(cost.wasted),
+        "purchases": cost.films,
+        "failures": cost.failures,
     }
 
 
 # ---------------------------------------------------------------- models
 
 
-def models_text(today: date) -> str:
-    """One line a model: what it sells, for how much, and whether it can be had now."""
-    rows = [_model_row(presets.read("models", name), today) for name in presets.names("models")]
+def models_text(shop: Market) -> str:
+    """One line a model that films, draws or plays: what it sells, for how much, and whether it can be had now."""
+    films = [_model_row(sheet, shop) for sheet in shop.sheets()]
+    rows = films + [_picture_row(presets.read("images", name), shop) for name in presets.names("images")]
+    rows += [_sound_row(presets.read("sounds", name), shop) for name in presets.names("sounds")]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = (
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=False)) + "  " + row[4] for row in rows
@@ -107,25 +164,45 @@ def models_text(today: date) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _model_row(sheet: presets.Sheet, today: date) -> tuple[str, str, str, str, str]:
-    closed, key = sheet.get("retires_on"), sheet.facts.get("key_variable", "")
-    if closed and date.fromisoformat(str(closed)) <= today:
-        state = f"closed on {closed}"
-    elif key and key not in os.environ:
-        state = f"needs {key}"
-    else:
-        state = "simulated, nothing is paid" if sheet.facts.get("simulated") else "ready"
-    prices = sorted({Decimal(str(v.value)) for name, v in sheet.values.items() if name.startswith("price.")})
-    span = "price unknown" if not prices else "–".join(f"${p}" for p in dict.fromkeys((prices[0], prices[-1]))) + "/s"
+def _model_row(sheet: presets.Sheet, shop: Market) -> tuple[str, str, str, str, str]:
+    works = [work for work in sheet.get("works", ()) if work != "film"]
+    state = f"only to {' and '.join(works)}; {state_of(sheet, shop)}" if works else state_of(sheet, shop)
+    prices = {Decimal(str(v.value)) for name, v in sheet.values.items() if name.startswith("price.")}
     sold = sheet.get("seconds", [])
     whole = len(sold) > 4 and sold == list(range(sold[0], sold[-1] + 1))
     lengths = (f"{sold[0]}–{sold[-1]}" if whole else ", ".join(map(str, sold))) + " s"
-    return sheet.name, sheet.facts["provider"], lengths, span, state
+    return sheet.name, sheet.facts["provider"], lengths, _span(prices, "/s"), state
+
+
+def _sound_row(sheet: presets.Sheet, shop: Market) -> tuple[str, str, str, str, str]:
+    prices = {Decimal(sheet[key]) for key in ("price_each", "price_minute")} - {Decimal(0)}
+    lengths, unit = f"{sheet['length_min']} to {sheet['length_max']}", "" if Decimal(sheet["price_each"]) else "/min"
+    return sheet.name, sheet.facts["provider"], f"a sound, {lengths}", _span(prices, unit), state_of(sheet, shop)
+
+
+def _picture_row(sheet: presets.Sheet, shop: Market) -> tuple[str, str, str, str, str]:
+    tables = [v.value for name, v in sheet.values.items() if name.startswith("price.")]
+    prices = {Decimal(price) for table in tables for price in table.values()}
+    return sheet.name, sheet.facts["provider"], "a picture", _span(prices, ""), state_of(sheet, shop)
+
+
+def _span(prices: set[Decimal], unit: str) -> str:
+    ends = dict.fromkeys((min(prices), max(prices))) if prices else {}
+    return "–".join(f"${price}" for price in ends) + unit if ends else "price unknown"
+
+
+def state_of(sheet: presets.Sheet, shop: Market) -> str:
+    """Whether it can be had now, and if not, why."""
+    try:
+        check_market(sheet, sheet.name, shop)
+    except InputError as error:
+        return str(error).removeprefix(f"{sheet.name} ").removeprefix(f"{sheet.name}: ").partition(";")[0]
+    return "simulated, nothing is paid" if sheet.facts.get("simulated") else "ready"
 
 
 def stale_text(today: date, days: int = 180) -> str:
     """The numbers of all presets that were last checked more than `days` days ago."""
-    kinds: tuple[presets.Kind, ...] = ("models", "delivery")
+    kinds: tuple[presets.Kind, ...] = ("models", "images", "voices", "sounds", "delivery")
     sheets = [presets.read(kind, name) for kind in kinds for name in presets.names(kind)]
     stale = [
         f"{sheet.place(key)} {key}: {value.checked}"
@@ -134,6 +211,30 @@ def stale_text(today: date, days: int = 180) -> str:
         if today - date.fromisoformat(value.checked) > timedelta(days=days)
     ]
     return "\n".join(stale) or f"every number was checked within {days} days"
+
+
+# ---------------------------------------------------------------- conformance
+
+
+def conform_text(rows: Sequence[Row], sheet: presets.Sheet) -> str:
+    """A line a number: what was found, what `sheet` wants, and where it says so; what is off is counted."""
+    told = [(row.key, row.found, row.wanted, sheet.place(row.key) if row.key in sheet.values else "") for row in rows]
+    table = [("", "found", "wanted", ""), *told]
+    widths = [max(len(line[column]) for line in table) for column in range(3)]
+    marks = ["   ", *("ok " if row.fine else "NO " for row in rows)]
+    lines = [
+        mark + "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=False)) + "  " + line[3]
+        for mark, line in zip(marks, table, strict=True)
+    ]
+    wrong = sum(not row.fine for row in rows)
+    verdict = f"{wrong} of {len(rows)} numbers are off" if wrong else f"all {len(rows)} numbers are right"
+    return "\n".join([*(line.rstrip() for line in lines), "", f"{sheet.name}: {verdict}"])
+
+
+def conform_json(rows: Sequence[Row], sheet: presets.Sheet) -> dict[str, Any]:
+    """The same for scripts."""
+    told = [{"key": row.key, "found": row.found, "wanted": row.wanted, "fine": row.fine} for row in rows]
+    return {"preset": sheet.name, "fine": all(row.fine for row in rows), "numbers": told}
 
 
 # ---------------------------------------------------------------- progress
@@ -146,7 +247,7 @@ class Progress:
         self.bars: Bars | None = None
         self.rows: dict[str, TaskID] = {}
         self.quarters: dict[str, int] = {}
-        self.waited = False
+        self.told: set[str] = set()
 
     def __enter__(self) -> Progress:
         if sys.stderr.isatty():
@@ -173,9 +274,11 @@ class Progress:
     def watch(self, event: Event) -> None:
         """Show one event."""
         if event.kind == "waiting":
-            if not self.waited:
-                print(f"another run is making {event.tasks[0].title}; waiting for it", file=sys.stderr, flush=True)
-            self.waited = True
+            why = f"{_named(event.tasks)}: {event.said}" if event.said else ""
+            if why not in self.told:  # a job that waits is asked again and again
+                title = event.tasks[0].title
+                print(why or f"another run is making {title}; waiting for it", file=sys.stderr, flush=True)
+            self.told.add(why)
         elif event.kind == "failed":
             print(f"{_named(event.tasks)}: failed; what does not need it goes on", file=sys.stderr, flush=True)
         elif self.bars:
@@ -222,13 +325,15 @@ def summary(recipe: Recipe, result: Result, report: Path) -> str:
             f" at {float(made.rate):g}/s = {printed_seconds(made.duration)} s  {sound}  {made.verdict.verdict}"
             + (f" (signer: {made.verdict.signer})" if made.verdict.signer else "")
         )
-        track = placement.cut.track
-        if made.loudness and track and track.sound.loudness and not made.loudness.silent:
-            wanted = track.sound.loudness
-            if abs(made.loudness.loudness - wanted.target) > AUDIBLE:
-                lines.append(f"    {wanted.target:g} LUFS could not be reached under {wanted.true_peak:g} dBTP")
+        if (noted := result.sound(placement)) and noted.remark:
+            lines.append(f"    the sound: {noted.remark}")
         if made.verdict.verdict != "proved":
             lines.append(f"    {made.verdict.sentence}")
+        if apart := made.credentials_apart:
+            lines.append(f"    its credentials lie beside it in {placement.beside(apart).name}: keep the two together")
+        if names := unsigned(placement.cut.clip.history, made.verdict):
+            lines.append(f"    NO CREDENTIALS in {', '.join(names)}: nobody vouches for who made that")
+    lines += [f"{file} cost {cost}" for file, cost in _costs(result.final).items()]
     lines += [f"warning: {warning}" for warning in dict.fromkeys(result.warnings)]
     lines += list(result.final.remarks)
     lines.append(counts(result))
@@ -241,7 +346,7 @@ def counts(result: Result) -> str:
     encoded, copied, cached = (result.count(action) for action in ("encode", "copy", "cached"))
     smaller = len(result.made) - encoded - copied - len(result.bought)
     told = [
-        f"{len(result.bought)} bought" if result.bought else "",
+        f"{purchases(result)} bought" if result.bought else "",
         f"{encoded} encoded" if encoded else "",
         f"{copied} with the picture copied" if copied else "",
         f"{smaller} smaller {'task' if smaller == 1 else 'tasks'}" if smaller else "",
@@ -251,11 +356,16 @@ def counts(result: Result) -> str:
     return f"{', '.join(filter(None, told))}; {_paid(result.bought, 'spent')}; {result.seconds:.1f} s"
 
 
+def purchases(result: Result) -> int:
+    """How many things a run bought; one task may film several takes."""
+    return sum(len(task.prices) for task in result.bought)
+
+
 def summary_json(recipe: Recipe, result: Result, report: Path) -> dict[str, Any]:
     """The same for scripts. `encoded` counts lossy picture encodes; `simulated` of `spent` was never paid."""
     return {
-        "files": [_file_json(recipe, each, result.delivered(each)) for each in result.final.deliveries],
-        "bought": len(result.bought),
+        "files": [_file_json(recipe, each, result) for each in result.final.deliveries],
+        "bought": purchases(result),
         "spent": f"{result.spent:.2f}",
         "simulated": f"{result.simulated:.2f}",
         "encoded": result.count("encode"),
@@ -266,7 +376,8 @@ def summary_json(recipe: Recipe, result: Result, report: Path) -> dict[str, Any]
     }
 
 
-def _file_json(recipe: Recipe, placement: Placement, made: Delivered) -> dict[str, Any]:
+def _file_json(recipe: Recipe, placement: Placement, result: Result) -> dict[str, Any]:
+    made = result.delivered(placement)
     original = next((o.file for o in origins(placement.cut.clip.history) if o.relationship == "parentOf"), None)
     return {
         "path": _shown(placement.file, recipe),
@@ -278,9 +389,11 @@ def _file_json(recipe: Recipe, placement: Placement, made: Delivered) -> dict[st
         "loudness": made.loudness and made.loudness.loudness,
         "true_peak": made.loudness and made.loudness.true_peak,
         "provenance": made.verdict.verdict,
+        "sidecars": [_shown(placement.beside(file), recipe) for file in made.sidecars],
         "original": original and _shown(original, recipe),
+        "cost": cost_json(cost) if (cost := result.final.costs.get(placement.file)) else None,
     }
 
 
 def _shown(file: Path, recipe: Recipe) -> str:
-    return str(file.relative_to(recipe.project)) if file.is_relative_to(recipe.project) else str(file)
+    return told(file, recipe.project)

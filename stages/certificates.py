@@ -1,6 +1,6 @@
-"""Signers: who signs, whether C2PA will accept them, and a local test authority.
+"""Certificates: what C2PA accepts, whom they lead to, what signs by them, and a local test authority.
 
-A signer is a chain file (the leaf first, then what issued it) and its key file.
+A chain file is PEM, the leaf first, then who issued it. The only importer of cryptography.
 """
 
 from __future__ import annotations
@@ -8,34 +8,37 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from stages.errors import InputError
-from stages.files import attempt, locked
+from stages.files import attempt
 
 if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric import ec
 
 __all__ = [
-    "Signer",
-    "check_signer",
+    "Leaf",
+    "algorithm_of",
+    "authorities",
+    "fingerprints_in",
     "is_anchored",
+    "leaf_of",
+    "make_authority",
     "read_anchors",
-    "signer_for",
-    "signer_from_environment",
-    "test_signer",
+    "responders_in",
+    "usable",
+    "verified",
+    "wrong_with",
 ]
 
 TEST_ORGANISATION = "Afterframe test signer"
 """The organisation on every test leaf. Whoever else writes it only calls himself a test."""
-
-CERT_VARIABLE = "AFTERFRAME_SIGNER_CERT"
-KEY_VARIABLE = "AFTERFRAME_SIGNER_KEY"
 
 ALLOWED_USES = {
     "1.3.6.1.5.5.7.3.4": "emailProtection",
@@ -53,89 +56,111 @@ RENEWED_BEFORE = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Signer:
-    """Who signs. `chain` is a PEM file with the leaf first, `key` its private key, PEM without a password.
+class Leaf:
+    """The first certificate of a chain: its common name, its serial number in decimal (as C2PA reports it), the
+    SHA-256 of it in hexadecimal, and C2PA's name of the signatures that its key makes (`ES256`; empty if it takes
+    none of its kind)."""
 
-    `name` is the leaf's common name, `serial` its decimal serial number (as C2PA
-    reports it), `fingerprint` the SHA-256 of the leaf in hexadecimal. A test
-    signer has a `root`: the anchor that makes what it signs trusted.
-    """
-
-    chain: Path
-    key: Path
-    kind: Literal["test", "own"]
     name: str
     serial: str
     fingerprint: str
-    root: Path | None = None
+    algorithm: str
 
 
-def signer_from_environment() -> Signer | None:
-    """The signer that AFTERFRAME_SIGNER_CERT and AFTERFRAME_SIGNER_KEY name; None if neither is set.
+def leaf_of(chain: Path) -> Leaf:
+    """What the chain file begins with. Raises InputError if it is none."""
+    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415 -- heavy
 
-    Raises InputError naming the variable if only one is set, or if its file
-    cannot be read.
-    """
-    given = {name: os.environ.get(name, "") for name in (CERT_VARIABLE, KEY_VARIABLE)}
-    if not any(given.values()):
-        return None
-    for name, other in ((CERT_VARIABLE, KEY_VARIABLE), (KEY_VARIABLE, CERT_VARIABLE)):
-        if not given[name]:
-            raise InputError(f"{other} is set, but {name} is not: a signer needs both")
-        if not os.access(given[name], os.R_OK) or Path(given[name]).is_dir():
-            raise InputError(f"{name}: {given[name]} cannot be read")
-    chain, key = Path(given[CERT_VARIABLE]), Path(given[KEY_VARIABLE])
+    leaf = _chain(chain)[0]
+    fingerprint = leaf.fingerprint(hashes.SHA256()).hex()
+    return Leaf(_common_name(leaf), str(leaf.serial_number), fingerprint, algorithm_of(leaf.public_key()))
+
+
+def wrong_with(chain: Path, key: Path | None) -> list[str]:
+    """Why C2PA would not accept what this chain signs, a sentence each: the leaf's extensions, its dates, the chain
+    and the key, if it lies in a file. Nothing about trust: that is for those who verify."""
     try:
-        return _signer(chain, key, "own")
-    except InputError as error:
-        raise InputError(f"{CERT_VARIABLE}: {error}") from None
-
-
-def signer_for(state: Path) -> Signer:
-    """Who signs in the project whose `.pipeline/` is `state`: the environment's signer, else a local test signer.
-
-    Raises what either raises.
-    """
-    return signer_from_environment() or test_signer(state / "signer")
-
-
-def test_signer(folder: Path) -> Signer:
-    """The signer of a local test authority, made in `folder` the first time and used again from then on.
-
-    `folder` gets test-root.pem (the anchor), test-signer.pem (leaf and
-    intermediate) and test-signer.key (readable by the user alone). The keys of
-    the authority are thrown away. Within a day of its end the signer is made
-    again, and the older root stays in test-root.pem. Two processes at once get
-    the same signer. Raises WriteError where the folder cannot be written.
-    """
-    files = root, chain, key = (
-        folder / "test-root.pem",
-        folder / "test-signer.pem",
-        folder / "test-signer.key",
-    )
-    if not _usable(files):
-        with locked(folder / ".lock"):
-            if not _usable(files):
-                _make_test_signer(root, chain, key)
-    return _signer(chain, key, "test", root)
-
-
-def check_signer(signer: Signer) -> list[str]:
-    """What is wrong with `signer`, a sentence each; empty if C2PA accepts it.
-
-    Looks at the leaf's extensions, its dates, the chain and the key, and tells
-    nothing about trust: that is for those who verify.
-    """
-    try:
-        chain = _chain(signer.chain)
+        found = _chain(chain)
     except InputError as error:
         return [str(error)]
-    return [*_wrong_with_leaf(chain[0]), *_wrong_with_chain(chain), *_wrong_with_key(signer.key, chain[0])]
+    of_key = _wrong_with_key(key, found[0]) if key else _wrong_with_kind(chain, found[0])
+    return [*_wrong_with_leaf(found[0]), *_wrong_with_chain(found), *of_key]
+
+
+def verified(chain: Path, content: bytes, signature: bytes) -> bytes:
+    """`signature` of `content` as C2PA wants it, if the leaf's key made it; empty if not.
+
+    C2PA wants ECDSA's as its two numbers side by side (RFC 9053, section 2.1); most key stores hand out DER.
+    """
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 -- heavy
+    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415 -- heavy
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils  # noqa: PLC0415 -- heavy
+
+    public = _chain(chain)[0].public_key()
+    try:
+        if isinstance(public, ec.EllipticCurvePublicKey):
+            width = (public.curve.key_size + 7) // 8
+            if len(signature) != 2 * width:
+                r, s = utils.decode_dss_signature(signature)
+                signature = r.to_bytes(width, "big") + s.to_bytes(width, "big")
+            numbers = (int.from_bytes(signature[:width], "big"), int.from_bytes(signature[width:], "big"))
+            digest: hashes.HashAlgorithm = {32: hashes.SHA256(), 48: hashes.SHA384()}.get(width, hashes.SHA512())
+            public.verify(utils.encode_dss_signature(*numbers), content, ec.ECDSA(digest))
+        elif isinstance(public, rsa.RSAPublicKey):
+            salted = padding.PSS(padding.MGF1(hashes.SHA256()), hashes.SHA256.digest_size)
+            public.verify(signature, content, salted, hashes.SHA256())
+        elif isinstance(public, ed25519.Ed25519PublicKey):
+            public.verify(signature, content)
+        else:
+            return b""
+    except (InvalidSignature, ValueError, OverflowError):
+        return b""
+    return signature
 
 
 def read_anchors(files: Sequence[Path]) -> str:
     """The certificates in PEM `files`, as one PEM text. Raises InputError naming a file that is none."""
     return b"".join(_pem(certificate) for file in files for certificate in _chain(file)).decode()
+
+
+def authorities(pem: bytes) -> tuple[str, ...]:
+    """The fingerprints of the authorities (CA) in a PEM text; empty if there is anything else in it, or nothing."""
+    from cryptography import x509  # noqa: PLC0415 -- heavy
+    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415 -- heavy
+
+    try:
+        found = x509.load_pem_x509_certificates(pem)
+        if not all(each.extensions.get_extension_for_class(x509.BasicConstraints).value.ca for each in found):
+            return ()
+    except (ValueError, x509.ExtensionNotFound):
+        return ()
+    return tuple(each.fingerprint(hashes.SHA256()).hex() for each in found)
+
+
+def fingerprints_in(store: bytes, serial: str) -> frozenset[str]:
+    """The SHA-256 of each certificate in a manifest `store` that has this serial number, in hexadecimal."""
+    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415 -- heavy
+
+    found = (each for each in _certificates_in(store) if str(each.serial_number) == serial)
+    return frozenset(each.fingerprint(hashes.SHA256()).hex() for each in found)
+
+
+def responders_in(store: bytes, serial: str) -> tuple[str, ...]:
+    """The addresses at which it can be asked whether the certificate `serial` in a manifest `store` was revoked
+    (OCSP, RFC 6960), each once."""
+    from cryptography import x509  # noqa: PLC0415 -- heavy
+    from cryptography.x509.oid import AuthorityInformationAccessOID  # noqa: PLC0415 -- heavy
+
+    found: dict[str, None] = {}
+    for each in _certificates_in(store):
+        if str(each.serial_number) == serial:
+            with contextlib.suppress(ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+                access = each.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
+                named = (
+                    one.access_location for one in access if one.access_method == AuthorityInformationAccessOID.OCSP
+                )
+                found |= dict.fromkeys(one.value for one in named if isinstance(one, x509.UniformResourceIdentifier))
+    return tuple(found)
 
 
 def is_anchored(store: bytes, serial: str, anchors: Sequence[Path]) -> bool:
@@ -152,21 +177,6 @@ def is_anchored(store: bytes, serial: str, anchors: Sequence[Path]) -> bool:
 
 
 # ---------------------------------------------------------------- reading certificates
-
-
-def _signer(chain: Path, key: Path, kind: Literal["test", "own"], root: Path | None = None) -> Signer:
-    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415 -- heavy
-
-    leaf = _chain(chain)[0]
-    return Signer(
-        chain,
-        key,
-        kind,
-        _common_name(leaf),
-        str(leaf.serial_number),
-        leaf.fingerprint(hashes.SHA256()).hex(),
-        root,
-    )
 
 
 def _chain(file: Path) -> list[x509.Certificate]:
@@ -198,12 +208,15 @@ def _certificates_in(store: bytes) -> Iterator[x509.Certificate]:
     """Whatever reads as a DER certificate in `store`; the reader does not hand out the chain."""
     from cryptography import x509  # noqa: PLC0415 -- heavy
 
-    place = store.find(b"\x30\x82")
-    while place >= 0:
-        end = place + 4 + int.from_bytes(store[place + 2 : place + 4], "big")
+    for begin in (match.start() for match in CERTIFICATE.finditer(store)):
+        end = begin + 4 + int.from_bytes(store[begin + 2 : begin + 4], "big")
         with contextlib.suppress(ValueError):
-            yield x509.load_der_x509_certificate(store[place:end])
-        place = store.find(b"\x30\x82", place + 1)
+            yield x509.load_der_x509_certificate(store[begin:end])
+
+
+CERTIFICATE = re.compile(rb"(?=\x30\x82..\x30\x82..\xa0\x03\x02\x01\x02)", re.DOTALL)
+"""How a certificate of version 3 begins (RFC 5280, 4.1): two sequences of 256 bytes or more, and the version. Less
+would let a thumbnail full of beginnings hold up whoever reads it."""
 
 
 def _leads_to(leaf: x509.Certificate, between: list[x509.Certificate], roots: list[x509.Certificate]) -> bool:
@@ -220,12 +233,13 @@ def _leads_to(leaf: x509.Certificate, between: list[x509.Certificate], roots: li
 
 def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     from cryptography import x509  # noqa: PLC0415 -- heavy
-    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 -- heavy
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm  # noqa: PLC0415 -- heavy
 
+    unreadable = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.ExtensionNotFound)
     try:
         certificate.verify_directly_issued_by(issuer)
         return issuer.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+    except (InvalidSignature, *unreadable):  # a forger's certificate may hold anything
         return False
 
 
@@ -304,33 +318,31 @@ def _wrong_with_key(file: Path, leaf: x509.Certificate) -> Iterator[str]:
         return
     if key.public_key() != leaf.public_key():
         yield f"{file}: is not the key of '{_common_name(leaf)}'"
-    if algorithm_of(file) is None:
+    yield from _wrong_with_kind(file, leaf)
+
+
+def _wrong_with_kind(file: Path, leaf: x509.Certificate) -> Iterator[str]:
+    if not algorithm_of(leaf.public_key()):
         yield f"{file}: C2PA takes EC keys (P-256, P-384, P-521), RSA of 2048 bits or more, and Ed25519"
 
 
-def algorithm_of(key: Path) -> str | None:
-    """C2PA's name of the signature that the key in `key` makes (`ES256`); None for a key it does not take."""
-    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 -- heavy
+def algorithm_of(public: object) -> str:
+    """C2PA's name of the signatures that belong to a public key (`ES256`); empty for a key it does not take."""
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa  # noqa: PLC0415 -- heavy
 
-    try:
-        private = serialization.load_pem_private_key(key.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError):
-        return None
-    if isinstance(private, ec.EllipticCurvePrivateKey):
-        return {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}.get(private.curve.name)
-    if isinstance(private, rsa.RSAPrivateKey) and private.key_size >= 2048:
+    if isinstance(public, ec.EllipticCurvePublicKey):
+        return {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}.get(public.curve.name, "")
+    if isinstance(public, rsa.RSAPublicKey) and public.key_size >= 2048:
         return "PS256"
-    return "ED25519" if isinstance(private, ed25519.Ed25519PrivateKey) else None
+    return "ED25519" if isinstance(public, ed25519.Ed25519PublicKey) else ""
 
 
 # ---------------------------------------------------------------- the test authority
 
 
-def _usable(files: tuple[Path, Path, Path]) -> bool:
+def usable(root: Path, chain: Path, key: Path) -> bool:
     """Whether the three files belong together and last for another day."""
-    root, chain, key = files
-    if not all(file.exists() for file in files):
+    if not all(file.exists() for file in (root, chain, key)):
         return False
     try:
         leaf, roots = _chain(chain), _chain(root)
@@ -340,7 +352,9 @@ def _usable(files: tuple[Path, Path, Path]) -> bool:
     return lasting and _issued(leaf[-1], roots[0]) and not list(_wrong_with_key(key, leaf[0]))
 
 
-def _make_test_signer(root_file: Path, chain_file: Path, key_file: Path) -> None:
+def make_authority(root_file: Path, chain_file: Path, key_file: Path) -> None:
+    """Make a root, who it certifies, and a signer; the keys of the first two are thrown away. A root that is in
+    `root_file` already stays in it, below."""
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 -- heavy
     from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415 -- heavy
 

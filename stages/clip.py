@@ -13,7 +13,7 @@ from dataclasses import field as dataclass_field
 from fractions import Fraction
 from math import floor
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from stages.errors import InputError
 
@@ -29,10 +29,13 @@ class Unit:
     """How text becomes a value, for a stage's parameter: `Annotated[..., Unit(...)]`.
 
     `parse` raises InputError with one sentence; `example` goes into help and schema.
+    `rest` names the parameter that may be written behind a colon: `engine: onnx:MODEL` is `engine: onnx`
+    and `model: MODEL`.
     """
 
     parse: Callable[[str], object]
     example: str
+    rest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,23 @@ def decibels(level: Decibels) -> float:
     return parse_decibels(level) if isinstance(level, str) else float(level)
 
 
+def parse_share(text: str) -> Fraction:
+    """`20%` as a fraction of one. Raises InputError for anything else, and for more than the whole."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", text.strip())
+    if not match or Fraction(match[1]) > 100:
+        raise InputError(f"should be a share such as 20%, not '{text}'")
+    return Fraction(match[1]) / 100
+
+
+Share: TypeAlias = Annotated[Fraction | str, Unit(parse_share, "20%")]
+"""A part of a length, as a fraction of one or as text (`20%`)."""
+
+
+def share(part: Share) -> Fraction:
+    """`part` as a fraction of one."""
+    return parse_share(part) if isinstance(part, str) else Fraction(part)
+
+
 def printed_seconds(time: Fraction) -> str:
     """`time` for people: `6`, `6.5`, `0.042`."""
     return f"{float(time):.3f}".rstrip("0").rstrip(".")
@@ -162,6 +182,24 @@ class Box:
         return min(left, whole.width - width), min(top, whole.height - height), width, height
 
 
+@dataclass(frozen=True, slots=True)
+class Margins:
+    """How far to stay away from a frame's edges, as shares of its height (`top`, `bottom`) and width."""
+
+    top: Fraction
+    right: Fraction
+    bottom: Fraction
+    left: Fraction
+
+    @classmethod
+    def parse(cls, text: str) -> Margins:
+        """`14% 6% 35% 6%`: top, right, bottom and left. Raises InputError for anything else."""
+        parts = text.split()
+        if len(parts) != 4:
+            raise InputError(f"should be four margins such as 14% 6% 35% 6% (top, right, bottom, left), not '{text}'")
+        return cls(*map(parse_share, parts))
+
+
 # ---------------------------------------------------------------- what a probe finds
 
 
@@ -184,7 +222,12 @@ class PictureFacts:
 
     `size` is what a viewer sees: turned upright, pixels made square. `coded`
     is what the decoder yields after turning, `sample_aspect` its pixels' shape.
-    `keyframes` is the longest distance between two key frames, in frames.
+    `keyframes` is the longest distance between two key frames, in frames;
+    `b_frames` how many stand in a row at most; with a `closed_gop`, nothing
+    before a key frame needs it. `ends` says after which frames it may end
+    with nothing left behind that they need: bit n of the hexadecimal number
+    stands for the first n frames; empty if that is not known. `primed`: its file's clock starts before
+    zero, with `SoundFacts.priming`.
     """
 
     size: Size
@@ -200,13 +243,21 @@ class PictureFacts:
     start: Fraction = Fraction(0)
     constant_rate: bool = True
     keyframes: int = 0
-    b_frames: bool = False
+    b_frames: int = 0
     bit_rate: int = 0
+    interlaced: bool = False
+    closed_gop: bool = True
+    primed: bool = False
+    ends: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class SoundFacts:
-    """What the headers and packets of an audio stream say; `samples` at the stream's own rate."""
+    """What the headers and packets of an audio stream say; `samples` at the stream's own rate.
+
+    `priming` are samples before the first that is heard, which a Matroska file
+    asks to leave out: ffmpeg 5.1 plays them, and begins the file's clock there.
+    """
 
     codec: str
     profile: str
@@ -216,6 +267,7 @@ class SoundFacts:
     samples: int
     start: Fraction = Fraction(0)
     bit_rate: int = 0
+    priming: int = 0
 
 
 # ---------------------------------------------------------------- the graph
@@ -223,11 +275,12 @@ class SoundFacts:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One stream of a file. `promised` where the file is yet to be made."""
+    """One stream of a file. `promised` where the file is yet to be made; `tonemap` where its HDR may be lost."""
 
     path: Path
     facts: PictureFacts | SoundFacts
     promised: bool = False
+    tonemap: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq would walk shared inputs again and again
@@ -248,7 +301,23 @@ def filtered(name: str, *inputs: Stream, **options: str | int | Fraction) -> Fil
 
 
 DUCK = "duck"
-"""Not ffmpeg's: a bed and a voice, made into the bed times an envelope before it is compiled (mixing.py)."""
+"""Not ffmpeg's: a bed and a voice, made into the bed times an envelope before it is compiled (mixing.py).
+Its `spans` say when the voice is heard (`0-9600 24000-31200`, in samples); without them that is measured."""
+
+STRETCH = "stretch"
+"""Not ffmpeg's: a sound made `tempo` times faster before the rest is compiled (stretching.py)."""
+
+ENGINE = "engine"
+"""Not ffmpeg's: a picture that a frame engine enlarges, made into a film before it is compiled (enlarging.py)."""
+
+
+STILL = "still"
+"""Not ffmpeg's: a still picture of any kind, drawn at `w` by `h` as a PNG before it is compiled (ffmpeg.py).
+Its `mode` is a `geometry.Mode`, or `inside`, which keeps shape and transparency and has no bars."""
+
+
+CHAIN = "chain"
+"""A chain of ffmpeg's filters whose `text` a user wrote: it goes into the graph as it is (escape.py)."""
 
 
 def exactly(stream: Stream, samples: int) -> Filter:
@@ -278,7 +347,8 @@ def sources(*streams: Stream) -> tuple[Source, ...]:
 class Scaler:
     """An intention: show `window` of the stream at `size`, in the middle of `canvas`.
 
-    Carried out once, at rendering, as one crop and one resample by `engine`.
+    Carried out once, at rendering, as one crop and one resample by `engine`,
+    then sharpened by `sharpen`, 0 (not at all) to 1.
     """
 
     window: Box
@@ -286,6 +356,7 @@ class Scaler:
     canvas: Size
     engine: str = "lanczos"
     background: str = "black"
+    sharpen: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,23 +367,65 @@ class Word:
     start: Fraction
     end: Fraction
 
+    def stretched(self, share: Fraction) -> Word:
+        """On a clip that lasts `share` as long."""
+        return Word(self.text, self.start * share, self.end * share)
+
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """One caption, shown from `start` to `end` seconds; lines are split by a newline."""
+    """One caption, shown from `start` to `end` seconds; lines are split by a newline.
+
+    `words` are those of `text` with their times, where they are known.
+    """
 
     text: str
     start: Fraction
     end: Fraction
+    words: tuple[Word, ...] = ()
+
+
+CaptionStyle: TypeAlias = Literal["clean", "bold-word", "karaoke"]
 
 
 @dataclass(frozen=True, slots=True)
 class Captions:
-    """An intention: burn `cues` into the delivered frame, write them beside it (`srt`, `vtt`), or both."""
+    """An intention: burn `cues` into the delivered frame in a `style`, with `font` where it is not ours; write them
+    beside it (`srt`, `vtt`, `both`); lay them in as a track that the viewer turns on (`soft`)."""
 
     cues: tuple[Cue, ...]
     burn: bool = True
     sidecar: str = ""
+    style: CaptionStyle = "clean"
+    font: Path | None = None
+    soft: bool = False
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """The files to write beside it, by suffix."""
+        return {"": (), "both": ("srt", "vtt")}.get(self.sidecar, (self.sidecar,))
+
+
+Corner: TypeAlias = Literal["top-left", "top", "top-right", "center", "bottom-left", "bottom", "bottom-right"]
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """An intention: lay `text` or the still picture `image` into the delivered frame, from `start` to `end` seconds.
+
+    `size` is a share of the frame's shorter side: the longer side of an image,
+    the height of a text's lines. `margin` is another, kept from the edges of the
+    safe area. `boxed`: the text stands on a dark ground.
+    """
+
+    corner: Corner
+    size: Fraction
+    margin: Fraction
+    start: Fraction
+    end: Fraction
+    text: str = ""
+    image: Source | None = None
+    boxed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,9 +436,16 @@ class Loudness:
     true_peak: float
 
 
+Lossless: TypeAlias = Literal["auto", "never", "require"]
+
+
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Frames at an exact rate. `size` is the stream's; `frame` what a viewer will see."""
+    """Frames at an exact rate. `size` is the stream's; `frame` what a viewer will see.
+
+    `safe` is how far the platform's own buttons reach into the frame, where that is known.
+    `lossless` is whether its end may be cut off, or must be, without encoding it anew.
+    """
 
     stream: Stream
     size: Size
@@ -333,6 +453,9 @@ class Picture:
     frames: int
     scaler: Scaler | None = None
     captions: Captions | None = None
+    overlays: tuple[Overlay, ...] = ()
+    safe: Margins | None = None
+    lossless: Lossless = "auto"
 
     @property
     def frame(self) -> Size:
@@ -366,7 +489,8 @@ class Action:
 
     `file` is the original that the action brought in (a clip that was opened,
     generated or spoken); `ai` says that a trained model made it. `inputs` are
-    the histories of the other clips and files that it used.
+    the histories of the other clips and files that it used. `bought` are the
+    ledger's keys of what was paid for it, what was not chosen included.
     """
 
     name: str
@@ -375,6 +499,7 @@ class Action:
     file: Path | None = None
     ai: bool = False
     inputs: tuple[History, ...] = ()
+    bought: tuple[str, ...] = ()
 
 
 History: TypeAlias = tuple[Action, ...]
@@ -382,11 +507,15 @@ History: TypeAlias = tuple[Action, ...]
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A picture, a sound, or both, and how they came about."""
+    """A picture, a sound, or both, and how they came about.
+
+    `remarks` are what a person should know of it, such as a reference that its model ignored.
+    """
 
     picture: Picture | None = None
     sound: Sound | None = None
     history: History = dataclass_field(default=(), compare=False)
+    remarks: tuple[str, ...] = dataclass_field(default=(), compare=False)
 
     @property
     def duration(self) -> Fraction:
@@ -405,7 +534,8 @@ class Clip:
     @property
     def promised(self) -> bool:
         """Whether anything in it is yet to be made."""
-        return any(source.promised for source in sources(*self.streams))
+        laid = [one.image for one in self.picture.overlays if one.image] if self.picture else []
+        return any(source.promised for source in sources(*self.streams, *laid))
 
     @property
     def streams(self) -> Iterator[Stream]:
@@ -435,11 +565,10 @@ def origins(history: History) -> tuple[Origin, ...]:
         for action in actions:
             if action.file is not None:
                 found.setdefault(action.file, Origin(action.file, below, action.ai))
-                for inner in action.inputs:  # what was shown to a model
-                    walk(inner, "inputTo")
-            else:
-                for inner in action.inputs:
-                    walk(inner, "inputTo" if below == "inputTo" else "componentOf")
+            # What was shown to a model, though the film that it made of it is yet to be named.
+            shown = action.file is not None or action.ai or below == "inputTo"
+            for inner in action.inputs:
+                walk(inner, "inputTo" if shown else "componentOf")
             below = "inputTo" if below == "inputTo" else "componentOf"
 
     walk(history, "parentOf")

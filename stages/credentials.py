@@ -23,7 +23,7 @@ class Credentials:
     `codes` say why a state is not `proved`. `signer` is the certificate's common
     name, `issuer` its organisation, `signed_at` an ISO time where a timestamp
     authority gave one, `source_type` the digital source type that the `created`
-    action claims. `actions` are (action, agent, digital source type).
+    action claims. `actions` are (action, agent, digital source type), `told` what each says of itself in words.
     `relationship` is `parentOf`, `componentOf` or `inputTo` for an ingredient. An
     ingredient that several manifests share lists its own ingredients once.
     """
@@ -40,6 +40,7 @@ class Credentials:
     actions: tuple[tuple[str, str, str], ...] = ()
     relationship: str = ""
     ingredients: tuple[Credentials, ...] = ()
+    told: tuple[str, ...] = ()
 
     @property
     def parent(self) -> Credentials | None:
@@ -57,16 +58,22 @@ class Reading:
     """What the reader reports of one file, as JSON values.
 
     `report` is empty where there is no manifest or it cannot be read; `failure`
-    is then the code. `alone` holds, by label, the report on each other manifest
-    of the store, read now without its media. `anchored` are the labels whose
-    certificate leads to an anchor if dates are left aside.
+    is then the code, and `address` where the file says that it lies, if it does.
+    `alone` holds, by label, the report on each other manifest of the store, read
+    now without its media. `anchored` are the labels whose certificate leads to an
+    anchor if dates are left aside; `unvouched` those whose certificate leads to
+    one for timestamps alone, or to none, where there are such. `leaves` are the
+    fingerprints of who signed the file.
     """
 
     report: Json
     alone: Mapping[str, Json]
     anchored: frozenset[str] = frozenset()
+    unvouched: frozenset[str] = frozenset()
+    leaves: frozenset[str] = frozenset()
     failure: str = ""
     broken: bool = False
+    address: str = ""
 
 
 # ---------------------------------------------------------------- validation results
@@ -88,6 +95,19 @@ def deltas_of(results: Json) -> Iterator[Json]:
         yield delta.get("validationDeltas", {})
 
 
+def found_now(report: Json) -> Iterator[tuple[str, Json]]:
+    """What was found of the active manifest, and what is found of each ingredient that was not recorded of it, each
+    with the label of the manifest that it is about."""
+    results, active = results_of(report), report["active_manifest"]
+    yield active, results.get("activeManifest", {})
+    for delta in results.get("ingredientDeltas") or ():
+        place = str(delta.get("ingredientAssertionURI", "")).split("/")
+        holder = next((label for label in report["manifests"] if label in place), active)
+        ingredients = report["manifests"][holder].get("ingredients", ())
+        labels = (str(one.get("active_manifest", active)) for one in ingredients if one.get("label") == place[-1])
+        yield next(labels, active), delta.get("validationDeltas", {})
+
+
 def codes_in(entry: Json, outcome: str) -> tuple[str, ...]:
     return tuple(str(one["code"]) for one in entry.get(outcome) or ())
 
@@ -95,21 +115,48 @@ def codes_in(entry: Json, outcome: str) -> tuple[str, ...]:
 # ---------------------------------------------------------------- manifests
 
 
+SHOWN = 300
+"""Characters of a name that are shown: who signs writes what he likes."""
+
+
+def shown(text: object) -> str:
+    """What stands in a file, fit for a terminal and a page: no control or invisible characters, and not endless."""
+    words = "".join(each if each.isprintable() else " " for each in str(text))
+    return words if len(words) <= SHOWN else f"{words[:SHOWN]}…"
+
+
 def generator_of(manifest: Json) -> str:
     for info in manifest.get("claim_generator_info") or ():
-        return str(info.get("name", ""))
-    return str(manifest.get("claim_generator", "")).partition("/")[0]
+        return shown(info.get("name", ""))
+    return shown(manifest.get("claim_generator", "")).partition("/")[0]
+
+
+def spec_version_of(manifest: Json) -> str:
+    """The version of C2PA that it says it follows; empty if it says none, as claims before 2.4 did not have to."""
+    found = (info.get("specVersion") for info in manifest.get("claim_generator_info") or ())
+    return str(next(filter(None, found), ""))
 
 
 def actions_of(manifest: Json) -> Iterator[Json]:
+    for assertion in _action_lists(manifest):
+        yield from assertion.get("actions", ())
+
+
+def is_complete(manifest: Json) -> bool:
+    """Whether each list of actions says that nothing else was done (`allActionsIncluded`), and there is one."""
+    said = [assertion.get("allActionsIncluded") is True for assertion in _action_lists(manifest)]
+    return bool(said) and all(said)
+
+
+def _action_lists(manifest: Json) -> Iterator[Json]:
     for assertion in manifest.get("assertions", ()):
         if str(assertion.get("label", "")).startswith("c2pa.actions"):
-            yield from (assertion.get("data") or {}).get("actions", ())
+            yield assertion.get("data") or {}
 
 
 def _agent(action: Json) -> str:
     agent = action.get("softwareAgent", "")
-    return str(agent.get("name", "")) if isinstance(agent, Mapping) else str(agent)
+    return shown(agent.get("name", "")) if isinstance(agent, Mapping) else shown(agent)
 
 
 def used_by(action: Json) -> set[str]:
@@ -160,20 +207,32 @@ def _branch(manifests: Json, label: str, role: str, grade: Grade, seen: set[str]
     ingredients = tuple(
         _branch(manifests, one["active_manifest"], one.get("relationship", ""), grade, seen)
         if one.get("active_manifest") in manifests
-        else Credentials("absent", title=str(one.get("title", "")), relationship=one.get("relationship", ""))
+        else _unsigned(manifest, one)
         for one in children
     )
     signature = manifest.get("signature_info", {})
     return Credentials(
         *grade(label),
         label,
-        str(manifest.get("title", "")),
+        shown(manifest.get("title", "")),
         generator_of(manifest),
-        str(signature.get("common_name") or signature.get("issuer", "")),
-        str(signature.get("issuer", "")),
-        str(signature.get("time", "")),
+        shown(signature.get("common_name") or signature.get("issuer", "")),
+        shown(signature.get("issuer", "")),
+        shown(signature.get("time", "")),
         source_type_of(manifest),
-        tuple((str(a.get("action", "")), _agent(a), str(a.get("digitalSourceType", ""))) for a in actions_of(manifest)),
+        tuple(
+            (shown(a.get("action", "")), _agent(a), shown(a.get("digitalSourceType", ""))) for a in actions_of(manifest)
+        ),
         role,
         ingredients,
+        tuple(shown(action.get("description", "")) for action in actions_of(manifest)),
     )
+
+
+def _unsigned(manifest: Json, ingredient: Json) -> Credentials:
+    """An ingredient without credentials, of which the manifest that it went into may say that a model made it."""
+    used = (action for action in actions_of(manifest) if ingredient.get("label") in used_by(action))
+    sources = (str(action.get("digitalSourceType", "")) for action in used)
+    source = next((each for each in sources if each in AI_SOURCES), "")
+    title, role = shown(ingredient.get("title", "")), ingredient.get("relationship", "")
+    return Credentials("absent", title=title, relationship=role, source_type=source)

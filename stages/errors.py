@@ -12,7 +12,8 @@
     ├── BudgetExceeded          whoever holds the purse
     └── ProvenanceError         do not publish: the file's history is not proved
 
-`Later` is not an error: a job raises it to say when to look again.
+`Later` and `Struck` are no errors: a job raises them to say when to look again,
+and that another model must be asked.
 Every class survives pickle, since errors cross processes.
 """
 
@@ -115,12 +116,31 @@ class ProvenanceError(AfterframeError):
 
 
 class Later(Exception):
-    """A job's answer «not yet»: call it again after `seconds`; `progress` is 0 to 1 where known."""
+    """A job's answer «not yet»: call it again after `seconds`; `progress` is 0 to 1 where known.
 
-    def __init__(self, seconds: float, progress: float | None = None) -> None:
+    `why` is what a person should be told who waits for it; nothing where there is only work being done.
+    """
+
+    def __init__(self, seconds: float, progress: float | None = None, why: str = "") -> None:
         super().__init__(f"look again in {seconds:g} s")
         self.seconds = seconds
         self.progress = progress
+        self.why = why
 
-    def __reduce__(self) -> tuple[type[Later], tuple[float, float | None]]:
-        return Later, (self.seconds, self.progress)
+    def __reduce__(self) -> tuple[type[Later], tuple[float, float | None, str]]:
+        return Later, (self.seconds, self.progress, self.why)
+
+
+class Struck(Exception):
+    """A job's answer «not by this model»: call it again with `shop`, in which that model is struck.
+
+    `error` is what went wrong; nothing of it is bought or may still be.
+    """
+
+    def __init__(self, shop: Any, error: ProviderError) -> None:
+        super().__init__(str(error))
+        self.shop = shop
+        self.error = error
+
+    def __reduce__(self) -> tuple[type[Struck], tuple[Any, ProviderError]]:
+        return Struck, (self.shop, self.error)

@@ -7,10 +7,14 @@ import errno
 import fcntl
 import hashlib
 import os
+import platform
+import re
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from stages.errors import WriteError
@@ -26,7 +30,7 @@ def attempt(target: Path) -> Iterator[Path]:
     that shared one part file left a corrupt film which a packet probe passed.
     Raises WriteError where the folder cannot be written.
     """
-    part = target.with_name(f"{PART}{os.getpid()}-{secrets.token_hex(4)}{target.suffix}")
+    part = target.with_name(f"{part_name()}{target.suffix}")
     with told(target):
         target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -46,15 +50,53 @@ def attempt(target: Path) -> Iterator[Path]:
 
 
 PART = ".af-"
-"""How the name of a part file begins; the process that writes it comes next."""
+"""How the name of a part file begins; the machine and the process that write it come next."""
+
+FORGOTTEN = 86_400.0
+"""Seconds after which what another machine left half-made, and nobody touched since, is cleared away."""
+
+
+@cache
+def machine() -> str:
+    """This machine, or container, among those that share a folder: processes are counted anew in each."""
+    try:
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        space = ""
+    return hashlib.sha256(f"{platform.node()} {space}".encode()).hexdigest()[:8]
+
+
+def part_name() -> str:
+    """A name of its own for something half-made by this process."""
+    return f"{PART}{machine()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def sweep(folder: Path) -> None:
-    """Remove the part files and folders of processes that are gone."""
+    """Remove the part files and folders of processes that are gone.
+
+    Of another machine it cannot be known which run: what it has not touched for a day is gone.
+    """
     for part in folder.glob(f"{PART}*"):
-        maker = part.name.removeprefix(PART).partition("-")[0]
-        if maker.isdigit() and not is_running(maker) and Path("/proc/self").exists():
-            shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # in a folder that many share it may be another's
+            if _is_abandoned(part):
+                shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+
+
+def _is_abandoned(part: Path) -> bool:
+    made_by = re.match(rf"{re.escape(PART)}([0-9a-f]{{8}})-(\d+)-", part.name)
+    if not made_by:
+        return False  # not ours
+    if made_by[1] == machine() and Path("/proc/self").exists():
+        return not is_running(made_by[2])
+    touched = [entry.stat().st_mtime for entry in (part, *(part.iterdir() if part.is_dir() else ()))]
+    return bool(max(touched) < now_in(part.parent) - FORGOTTEN)
+
+
+def now_in(folder: Path) -> float:
+    """Seconds since 1970, by the clock that stamps what is written in `folder`. By our own, if it were set a day
+    ahead, all that others are making would seem forgotten."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return os.fstat(file.fileno()).st_mtime
 
 
 def is_running(process: str) -> bool:
@@ -68,10 +110,11 @@ def is_running(process: str) -> bool:
 
 @contextlib.contextmanager
 def fresh_folder(parent: Path) -> Iterator[Path]:
-    """A folder in `parent` of a name of its own, gone when the block ends."""
+    """A folder in `parent` of a name of its own, gone when the block ends; what the killed left there goes, too."""
     with told(parent):
         parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{PART}{os.getpid()}-", dir=parent))
+        sweep(parent)
+        folder = Path(tempfile.mkdtemp(prefix=f"{part_name()}-", dir=parent))
     try:
         yield folder
     finally:
@@ -116,6 +159,13 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def touch(file: Path) -> None:
+    """Note that a file of a cache is used, to the hour: what nobody uses is freed one day."""
+    with contextlib.suppress(OSError):
+        if time.time() - file.stat().st_mtime > 3600:
+            os.utime(file)
 
 
 def sha256(path: Path) -> str:

@@ -25,15 +25,18 @@ import re
 import socket
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.errors import InputError, Later, ProviderRefused, ProviderUnavailable
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 NOT_SENT = "not_sent"
@@ -41,6 +44,9 @@ NOT_SENT = "not_sent"
 
 DOWNLOAD_LIMIT = 2 * 1024**3
 """Bytes; the longest clip sold is 120 s, some 200 MB."""
+
+SECRET = 8
+"""Characters from which a key is one."""
 
 LINES = 6
 """How many connections one download may use up before it is given up."""
@@ -56,7 +62,8 @@ class Service:
     `key_header` behind `key_prefix`; `headers` go with every request. A request
     has left within `send_within` seconds or never does; then an answer is
     awaited for `patience`. Files may also come from `file_hosts`, plain or
-    private ones among them; anywhere else they must be https and public.
+    private ones among them; anywhere else they must be https and public. Of a
+    `guarded` one that holds for every request, wherever it is sent on to.
     """
 
     name: str
@@ -68,6 +75,7 @@ class Service:
     key_prefix: str = "Bearer "
     headers: tuple[tuple[str, str], ...] = ()
     file_hosts: tuple[str, ...] = ()
+    guarded: bool = False
 
     def key(self) -> str:
         """The key. Raises ProviderRefused if the variable is not set, InputError if it cannot be one."""
@@ -97,6 +105,15 @@ class Answer:
         return found if isinstance(found, dict) else {}
 
 
+@cache
+def _trusted(file: str, folder: str) -> ssl.SSLContext:
+    """The roots that httpx believes, in `file` or `folder` if the environment names one: read once, since that took
+    longer than all else about a request."""
+    import httpx  # noqa: PLC0415 -- see open_client
+
+    return httpx.create_ssl_context()
+
+
 @contextmanager
 def open_client(service: Service) -> Iterator[httpx.Client]:
     """A client for one call to `service`, with its key and without a memory."""
@@ -109,13 +126,18 @@ def open_client(service: Service) -> Iterator[httpx.Client]:
         if request.url.host != urllib.parse.urlsplit(service.base_url).hostname:
             request.headers.pop(service.key_header, None)
 
+    def keep_out_of_the_house(request: httpx.Request) -> None:
+        if service.guarded:
+            _check_open(service, str(request.url))
+
     with translated(service.name):
         sending = service.send_within
         client = httpx.Client(
             base_url=service.base_url.rstrip("/") + "/",
             headers=dict(service.headers) | ({service.key_header: f"{service.key_prefix}{key}"} if key else {}),
             timeout=httpx.Timeout(service.patience, connect=min(10.0, sending), write=sending),
-            event_hooks={"request": [keep_to_ourselves]},
+            verify=_trusted(*(os.environ.get(name, "") for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"))),
+            event_hooks={"request": [keep_to_ourselves, keep_out_of_the_house]},
         )
         with client:
             yield client
@@ -129,20 +151,21 @@ def ask(
     query: Mapping[str, str | int] | None = None,
     form: Mapping[str, str] | None = None,
     file: tuple[str, Path, str] | None = None,
+    files: Sequence[tuple[str, Path, str]] = (),
     data: Mapping[str, Any] | None = None,
+    content: bytes | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Answer:
     """Send one request, once, and return the answer whatever its status.
 
-    `form` goes out as multipart, `data` as JSON; `file` is a field's name, a
-    path and a media type. Only reading follows redirects, and httpx drops the key on the way
+    `form` goes out as multipart, `data` as JSON, `content` as it is; `file`, and each of `files`, is a
+    field's name, a path and a media type. Only reading follows redirects, and httpx drops the key on the way
     to another host.
     """
     last_start = time.monotonic() + service.send_within
-    parts: dict[str, Any] = {name: (None, value) for name, value in (form or {}).items()}
-    if file:
-        name, source, media_type = file
-        parts[name] = (source.name, _Upload(_bytes_of(source), last_start), media_type)
+    parts: list[tuple[str, Any]] = [(name, (None, value)) for name, value in (form or {}).items()]
+    for name, source, media_type in (*([file] if file else []), *files):
+        parts.append((name, (source.name, _Upload(_bytes_of(source), last_start), media_type)))
     with open_client(service) as client:
         response = client.request(
             method,
@@ -150,11 +173,12 @@ def ask(
             params=query,
             files=parts or None,
             json=data,
+            content=content,
             headers=headers,
             follow_redirects=method == "GET",
             extensions={"trace": _in_time(last_start)},
         )
-        return Answer(response.status_code, response.headers, response.content)
+        return Answer(response.status_code, response.headers, without_key(service, response.content))
 
 
 def download(service: Service, path: str, target: Path, *, limit: int = DOWNLOAD_LIMIT) -> None:
@@ -185,32 +209,47 @@ def download(service: Service, path: str, target: Path, *, limit: int = DOWNLOAD
 def fetch(service: Service, url: str, target: Path, *, limit: int = DOWNLOAD_LIMIT) -> None:
     """Write the file at `url`, which stood in an answer of `service`, to `target`. The key is not sent along.
 
-    Raises ProviderRefused for an address that is not https and public, unless
-    its host is the service's own or one of its `file_hosts`; else as `download`.
+    Raises ProviderRefused for an address that is not https and public, and if it is
+    sent on to one, unless its host is the service's own or one of its `file_hosts`; else as `download`.
     """
-    host = urllib.parse.urlsplit(url).hostname or ""
-    own = urllib.parse.urlsplit(service.base_url).hostname
-    if host != own and host not in service.file_hosts and not _is_public(url):
-        raise ProviderRefused(f"{service.name} points to {url[:80]}, which is not https and public", "invalid_request")
-    bare = Service(service.name, url, "", service.send_within, service.patience)
+    own = urllib.parse.urlsplit(service.base_url).hostname or ""
+    hosts = (*service.file_hosts, own)
+    bare = Service(service.name, url, "", service.send_within, service.patience, file_hosts=hosts, guarded=True)
+    _check_open(bare, url)
     download(bare, url, target, limit=limit)
 
 
-def _is_public(url: str) -> bool:
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme != "https" or not parts.hostname:
-        return False
+def _check_open(service: Service, url: str) -> None:
+    if not is_open(url, service.file_hosts):
+        raise ProviderRefused(f"{service.name} points to {url[:80]}, which is not https and public", "invalid_request")
+
+
+def is_open(url: str, hosts: Sequence[str] = (), *, plain: bool = False) -> bool:
+    """Whether `url`, which a stranger wrote, may be asked: it is https and public, or its host is one of `hosts`.
+
+    `plain`: http will do, since what comes is signed.
+    """
     try:
-        found = {info[4][0] for info in socket.getaddrinfo(parts.hostname, None)}
-    except OSError:
-        return True  # it cannot be reached either, and httpx says so better
-    return all(ipaddress.ip_address(address).is_global for address in found)
+        parts = urllib.parse.urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    if parts.scheme not in ("http", "https") or not host or port == 0:
+        return False
+    if host in hosts:
+        return True
+    try:
+        found = {info[4][0] for info in socket.getaddrinfo(host, None)}
+        return (plain or parts.scheme == "https") and all(ipaddress.ip_address(each).is_global for each in found)
+    except (OSError, UnicodeError):
+        return plain or parts.scheme == "https"  # it cannot be reached either, and httpx says so better
 
 
-def data_url(image: Path) -> str:
-    """The image as a `data:` URL. Raises InputError if it cannot be read."""
-    media_type = mimetypes.guess_type(image.name)[0] or "image/png"
-    return f"data:{media_type};base64,{base64.b64encode(_bytes_of(image)).decode()}"
+def data_url(file: Path, usual: str = "image/png") -> str:
+    """The file as a `data:` URL, of the `usual` media type if its name does not say. Raises InputError if it cannot
+    be read."""
+    media_type = mimetypes.guess_type(file.name)[0] or usual
+    return f"data:{media_type};base64,{base64.b64encode(_bytes_of(file)).decode()}"
 
 
 def _receive(service: Service, response: httpx.Response, target: Path, limit: int) -> None:
@@ -221,7 +260,7 @@ def _receive(service: Service, response: httpx.Response, target: Path, limit: in
         if status == 416:  # what is here is not the beginning of what is there
             target.unlink(missing_ok=True)
         response.read()
-        raise refusal(service, Answer(status, response.headers, response.content))
+        raise refusal(service, Answer(status, response.headers, without_key(service, response.content)))
     with target.open("ab" if status == 206 else "wb") as file:
         for block in response.iter_bytes():
             if file.tell() + len(block) > limit:
@@ -262,12 +301,12 @@ def checked(service: Service, answer: Answer) -> Answer:
 def refusal(service: Service, answer: Answer) -> Exception:
     """What an answer that is no success means: ProviderRefused, ProviderUnavailable or Later."""
     code, text = error_words(answer.data())
-    text = _without(service, text or answer.body[:300].decode(errors="replace").strip())
+    text = text or answer.body[:300].decode(errors="replace").strip()
     said = f" ({text})" if text else ""
     name = service.name
     if answer.status in (408, 409, 416) or answer.status >= 500:
         return ProviderUnavailable(f"{name}: HTTP {answer.status}{said}", "transient", code, text)
-    if re.search(r"insufficient_(quota|balance)|billing|spend", code):
+    if re.search(r"insufficient_(quota|balance)|quota_exceeded|billing|spend", code):
         return ProviderRefused(f"{name}: the account's money or quota is used up{said}", "quota", code, text)
     if answer.status == 429:
         return Later(retry_after(answer.headers))
@@ -284,21 +323,24 @@ def refusal(service: Service, answer: Answer) -> Exception:
 def error_words(data: Mapping[str, Any]) -> tuple[str, str]:
     """The code and the text of an error body, in whatever shape it came.
 
-    Seen: `{"error": {"code", "type", "message"}}`, `{"error": "text"}`, and
-    FastAPI's `{"detail": "text"}` or `{"detail": [{"msg"}]}`.
+    Seen: `{"error": {"code", "type", "message"}}`, `{"error": "text"}`,
+    ElevenLabs' `{"detail": {"status", "message"}}`, and FastAPI's `{"detail": "text"}` or `{"detail": [{"msg"}]}`.
     """
     error = data.get("error") or data.get("detail") or data.get("message") or ""
     if isinstance(error, list):
         error = error[0] if error else ""
     if isinstance(error, Mapping):
-        code = error.get("code") or error.get("type") or ""
+        code = error.get("code") or error.get("type") or error.get("status") or ""
         return str(code), str(error.get("message") or error.get("msg") or "")
     return "", str(error)
 
 
 def is_moderation(code: str, text: str) -> bool:
     """Whether the provider's words speak of policy rather than of breakage."""
-    words = r"moderat|content.policy|policy.violation|safety|likeness|nsfw|sentinel_block"
+    words = (
+        r"(?<!content)moderat|content.policy|policy.violation|safety|likeness|nsfw|sentinel_block|sensitive.?(content|information)"
+        r"|privacyinformation|real.(person|people)|human.faces?|recogni[sz]able.face|public.figure"
+    )
     return bool(re.search(words, f"{code} {text}".lower()))
 
 
@@ -320,10 +362,16 @@ def retry_after(headers: Mapping[str, str]) -> float:
     return min(max(wait, 0.1), 3600.0) if math.isfinite(wait) else 20.0
 
 
-def _without(service: Service, text: str) -> str:
-    """`text` without the key, should a server have echoed it."""
+def without_key(service: Service, content: bytes) -> bytes:
+    """`content` without the key, should a server have echoed it: what it says may be shown, logged and kept.
+
+    Shorter ones than SECRET are left: no secret, and perhaps a word of the answer.
+    """
     key = os.environ.get(service.key_variable, "").strip() if service.key_variable else ""
-    return text.replace(key, "…") if key else text
+    if len(key) >= SECRET:
+        for spelled in (key, json.dumps(key)[1:-1], key.replace("/", "\\/")):
+            content = content.replace(spelled.encode(), "…".encode())
+    return content
 
 
 # ---------------------------------------------------------------- never late

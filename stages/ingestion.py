@@ -9,8 +9,10 @@ from pathlib import Path
 
 from stages.clip import Clip, PictureFacts, Source
 from stages.errors import FfmpegError, InputError, ProvenanceError
-from stages.ffmpeg import contact_sheet, waveform
-from stages.mixing import WAVES, Measured, measure
+from stages.ffmpeg import WAVES, contact_sheet, waveform
+from stages.listening import Span, said_of, speech_in
+from stages.mixing import Measured, measure
+from stages.policy import Policy
 from stages.provenance import Credentials, archive_ingredient
 
 ARCHIVE, SHEET = "ingredient.c2pa", "sheet.jpg"
@@ -18,17 +20,28 @@ ARCHIVE, SHEET = "ingredient.c2pa", "sheet.jpg"
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """What was found in a file: its credentials, and how loud it is where it has sound."""
+    """What was found in a file: its credentials, how loud it is where it has sound, when somebody talks in a film, and
+    what else is worth a remark."""
 
     credentials: Credentials
     loudness: Measured | None = None
+    remarks: tuple[str, ...] = ()
+    speech: tuple[Span, ...] = ()
 
 
-def ingest(file: Path, clip: Clip | None = None, *, anchors: Sequence[Path] = (), folder: Path) -> Ingested:
+def ingest(
+    file: Path,
+    clip: Clip | None = None,
+    *,
+    anchors: Sequence[Path] = (),
+    policy: Policy = Policy(),
+    folder: Path,
+) -> Ingested:
     """Archive the credentials of `file` in `folder`, and draw what is to be seen and heard in it.
 
     `clip` is what it holds, if it is a film or a sound. Raises ProvenanceError
-    if it was changed after it was signed: nothing made of it could be proved.
+    if it was changed after it was signed, as nothing made of it could be proved,
+    and if it is not what `policy` asks for.
     """
     try:
         credentials = archive_ingredient(file, folder / ARCHIVE, anchors=anchors)
@@ -36,18 +49,16 @@ def ingest(file: Path, clip: Clip | None = None, *, anchors: Sequence[Path] = ()
         if clip is not None:
             raise
         raise InputError(f"{file.name}: is truncated or broken") from None
-    if credentials.state == "tampered":
-        draw(file, clip, folder)
-        if clip is None and not (folder / SHEET).exists():
-            raise InputError(f"{file.name}: is no picture, film or sound that can be read")
-        raise ProvenanceError(
-            f"{file.name}: was changed after it was signed ({', '.join(credentials.codes)});"
-            " it is not used, since nothing made of it could be proved",
-            "tampered",
-            credentials.codes,
-        )
     draw(file, clip, folder)
-    return Ingested(credentials, measure(clip.sound, folder) if clip and clip.sound else None)
+    if credentials.state == "tampered" and clip is None and not (folder / SHEET).exists():
+        raise InputError(f"{file.name}: is no picture, film or sound that can be read")
+    remark = policy.check(file.name, credentials)
+    if clip is None or clip.sound is None:
+        return Ingested(credentials, remarks=(remark,) if remark else ())
+    speech = speech_in(clip.sound, folder) if clip.picture else ()
+    # What a model made people say is often no language.
+    heard = f"{said}: mix_audio keeps it, replace_audio does not" if (said := said_of(speech)) else ""
+    return Ingested(credentials, measure(clip.sound, folder), tuple(filter(None, (remark, heard))), speech)
 
 
 def draw(file: Path, clip: Clip | None, folder: Path) -> None:

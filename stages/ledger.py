@@ -33,10 +33,13 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from decimal import Decimal
+from math import ceil
 from pathlib import Path
 from typing import Any, NoReturn
 
+from stages.depot import Corrupt, Missing, object_name, shared_depot
 from stages.errors import (
     InputError,
     Later,
@@ -46,9 +49,11 @@ from stages.errors import (
     SubmissionUnknown,
     WriteError,
 )
-from stages.files import is_running, sha256, sync, told
+from stages.files import FORGOTTEN, is_running, now_in, sha256, sync, told
+from stages.filetypes import HEAD, MP4, filetype_of
 from stages.http import NOT_SENT
-from stages.providers import Provider, VideoJob, VideoRequest
+from stages.money import dollars
+from stages.providers import HandsOver, Provider, VideoJob, VideoRequest
 from stages.rows import (
     LATE,
     Budget,
@@ -66,6 +71,7 @@ from stages.rows import (
     purchases,
     reread,
     spent,
+    what,
 )
 from stages.timing import Spread, Waits, waits
 
@@ -83,9 +89,11 @@ __all__ = [
     "any_purchase",
     "collect",
     "open_ledger",
+    "original_of",
     "purchases",
     "request_key",
     "spent",
+    "standing",
     "submit_once",
     "waits",
 ]
@@ -125,10 +133,12 @@ def request_key(request: VideoRequest, take: int = 1) -> str:
     """What is bought, as a hash: the request and the take.
 
     Not the model, the length, the price or any version: none of these may
-    make us buy again what we have.
+    make us buy again what we have. Of work on a film, what is done to which.
     """
     reference = sha256(request.reference) if request.reference else None
     asked = [request.prompt, str(request.size), reference, request.seed, sorted(request.options), take]
+    if request.work != "film":
+        asked += [request.work, sha256(request.footage.file) if request.footage else None]
     return hashlib.sha256(json.dumps(["request 1", *asked]).encode()).hexdigest()
 
 
@@ -156,7 +166,7 @@ def submit_once(
     """
     for _ in range(10):  # a lost race reads again
         rows = purchases(ledger, key)
-        row = _standing(rows, accepts)
+        row = standing(rows, accepts)
         if row is None:
             _refuse_again(rows, provider, request)
             intend(ledger, provider, request, key, 1 + max((old.attempt for old in rows), default=0))
@@ -184,11 +194,12 @@ def collect(ledger: Ledger, provider: Provider, key: str, *, accepts: Accepts = 
     ProviderUnavailable if filming failed, and SubmissionUnknown if the
     provider has lost what was paid.
     """
-    row = _standing(purchases(ledger, key), accepts)
+    row = standing(purchases(ledger, key), accepts)
     if row is None or row.state not in ("ACCEPTED", "DONE"):
         raise InputError("nothing was bought under this key yet")
-    if row.state == "DONE" and (ledger.home / row.original).is_file():
-        return ledger.home / row.original
+    if original := original_of(ledger, row):
+        _clear(provider, row)  # a kill may have come between
+        return original
     _same_account(provider, row)
     row, job = _look(ledger, provider, row)
     if job.state == "done":
@@ -204,6 +215,23 @@ def collect(ledger: Ledger, provider: Provider, key: str, *, accepts: Accepts = 
     raise Later(max(row.next_look - ledger.clock(), 0.05), job.progress)
 
 
+def original_of(ledger: Ledger, row: Purchase) -> Path | None:
+    """The paid file of a row, if it is here, or another machine put it into the store that is shared."""
+    if row.state != "DONE":
+        return None
+    file = ledger.home / row.original
+    if not file.is_file() and (depot := shared_depot()):
+        try:
+            depot.fetch(row.sha256, file)
+        except Missing:
+            return None
+        except Corrupt as error:
+            log.warning("%s: it is asked for again where it was bought", error)
+            depot.remove([object_name(row.sha256)])
+            return None
+    return file if file.is_file() else None
+
+
 def deadline(ledger: Ledger, row: Purchase) -> float:
     """Seconds after its creation at which a job counts as stuck: STUCK, or three times what its model
     takes at most, if that is longer."""
@@ -212,7 +240,7 @@ def deadline(ledger: Ledger, row: Purchase) -> float:
     return max(STUCK, 3 * waits(ledger, row.model, provider=row.provider).total.p99)
 
 
-def _standing(rows: Sequence[Purchase], accepts: Accepts) -> Purchase | None:
+def standing(rows: Sequence[Purchase], accepts: Accepts = any_purchase) -> Purchase | None:
     """The row that answers for a key: something bought, else something on its way, else an intent."""
     order = ("INTENT", "SENDING", "ACCEPTED", "DONE")
     live = [row for row in rows if row.state == "INTENT" or (row.state in order and accepts(row))]
@@ -256,7 +284,7 @@ def _send(ledger: Ledger, provider: Provider, request: VideoRequest, row: Purcha
         raise Later(provider.settle)
     still_open = before.state == "SENDING"
     try:
-        job = provider.submit(request, f"{row.key[:40]}-{row.attempt}")
+        job = provider.submit(request, _sent_as(row))
     except Later as later:
         move(ledger, row, state=before.state, ended=ledger.clock())
         pause(ledger, row, later.seconds)
@@ -279,8 +307,13 @@ def _send(ledger: Ledger, provider: Provider, request: VideoRequest, row: Purcha
         log.warning("%s; whether it took the request will be seen later", error)
         if provider.idempotent:
             raise Later(min(2.0**row.sends, 60.0)) from None
-        raise Later(provider.settle if provider.can_list else 0.1) from None
+        raise Later(provider.settle if provider.can_list else 0.1, why=_open_until(row, provider)) from None
     return _accept(ledger, provider, row, job, ended=ledger.clock())
+
+
+def _sent_as(row: Purchase) -> str:
+    """The key that goes along with the request."""
+    return f"{row.key[:40]}-{row.attempt}"
 
 
 def _accept(ledger: Ledger, provider: Provider, row: Purchase, job: VideoJob, *, ended: float = 0.0) -> Purchase:
@@ -321,22 +354,35 @@ def _accepted(ledger: Ledger, provider: Provider, row: Purchase, job: VideoJob, 
 def _reconcile(ledger: Ledger, provider: Provider, row: Purchase, *, patience: float) -> None:
     """Find out what became of a request whose answer was lost: ACCEPTED, or INTENT if it never arrived.
 
+    Goods that came in an answer are here, whether or not anybody lived to note it.
     Raises Later, of at most `patience` seconds, while that cannot be seen yet.
     """
     _same_account(provider, row)
-    if not provider.can_list:
-        raise SubmissionUnknown(
-            f"{provider.name} may have taken {row.seconds} s of {row.model} for ${row.price}: its answer was lost, "
-            f"and it has no list to look it up. Look there, then {_by_hand(row)}"
-        )
+    if isinstance(provider, HandsOver) and (came := provider.received(_sent_as(row))):
+        _accept(ledger, provider, row, came)
+        return
     wait = row.sent_at + provider.settle - ledger.clock()
+    if not provider.can_list:
+        if wait > 0 and not row.failure:  # whoever sent it may still be waiting for the answer
+            raise Later(min(wait, patience, provider.poll), why=_open_until(row, provider))
+        raise SubmissionUnknown(
+            f"{provider.name} may have been paid {dollars(row.price)} for {what(row)}: its answer was lost, "
+            f"and it has no list to look it up. Look there, then {_by_hand(row, provider)}"
+        )
     if wait > 0:
-        raise Later(min(wait, patience))
+        raise Later(min(wait, patience), why=_open_until(row, provider))
     job = _landed(row, provider.find(row.first_sent - SKEW), owned(ledger, provider))
     if job is None:
         move(ledger, row, state="INTENT")
     else:
         _accept(ledger, provider, row, job)
+
+
+def _open_until(row: Purchase, provider: Provider) -> str:
+    """What to tell who waits: until when it is open whether `row` was sold, in whole minutes, the next one."""
+    until = datetime.fromtimestamp(60 * ceil((row.sent_at + provider.settle) / 60)).astimezone()
+    then = "then its list will say whether it was sold" if provider.can_list else "it may still come"
+    return f"an earlier answer of {provider.name} was lost: waiting until {until:%H:%M}, {then}; nothing is sent before"
 
 
 def _landed(row: Purchase, jobs: Sequence[VideoJob], owned: frozenset[str]) -> VideoJob | None:
@@ -349,9 +395,7 @@ def _landed(row: Purchase, jobs: Sequence[VideoJob], owned: frozenset[str]) -> V
         for job in jobs
         if job.id not in owned
         and (job.created_at is None or job.created_at >= row.first_sent - SKEW)
-        and (not job.model or re.fullmatch(re.escape(row.model) + r"(-\d{4}-\d\d-\d\d)?", job.model))
-        and (not job.seconds or job.seconds == row.seconds)
-        and (not job.size or str(job.size) == row.size)
+        and (_may_be_work(row, job) if row.work != "film" else _may_be_film(row, job))
     ]
     asked = row.prompt.split()
     same = [job for job in alike if job.prompt.split() == asked]
@@ -364,6 +408,23 @@ def _landed(row: Purchase, jobs: Sequence[VideoJob], owned: frozenset[str]) -> V
             f"that was sent for {row.prompt!r}: look there, then {_by_hand(row)}"
         )
     return None
+
+
+def _may_be_film(row: Purchase, job: VideoJob) -> bool:
+    return bool(
+        job.work in ("", "film")
+        and not job.footage
+        and (not job.model or re.fullmatch(re.escape(row.model) + r"(-\d{4}-\d\d-\d\d)?", job.model))
+        and (not job.seconds or job.seconds == row.seconds)
+        and (not job.size or str(job.size) == row.size)
+    )
+
+
+def _may_be_work(row: Purchase, job: VideoJob) -> bool:
+    """Model and size of such a job are those of the film that was worked on, if it says any; its length is the
+    whole, which is more than the seconds that a longer film gets."""
+    longer = row.work != "extend" or not job.seconds or job.seconds > row.seconds
+    return job.work in ("", row.work) and longer and (not job.footage or job.footage == row.footage)
 
 
 # ---------------------------------------------------------------- fetching
@@ -426,14 +487,30 @@ def _fetch(ledger: Ledger, provider: Provider, row: Purchase) -> Path:
                 raise
             _mourn(ledger, provider, row, "expired", error.code)
         with part.open("rb") as file:
-            if file.read(8)[4:] != b"ftyp":
-                raise ProviderUnavailable(f"{provider.name} sent something that is no MP4 for job {row.job_id}")
+            kind = filetype_of(file.read(HEAD))
+        if kind is None or (row.seconds and kind != MP4):
+            wanted = "MP4" if row.seconds else "film, picture or sound"
+            raise ProviderUnavailable(f"{provider.name} sent something that is no {wanted} for job {row.job_id}")
         sync(part)
         digest = sha256(part)
-        original = part.replace(folder / f"{digest}.mp4")
+        original = part.replace(folder / f"{digest}{kind.suffix}")
         sync(folder)
-    move(ledger, row, state="DONE", original=f"originals/{original.name}", sha256=digest, **_words(None))
+    if depot := shared_depot():
+        try:
+            depot.keep(original, digest)
+        except (WriteError, InputError) as error:  # it is paid and it is here: that is noted whatever else fails
+            log.warning("a paid original is on this machine alone until its task is finished: %s", error)
+    here: dict[str, Any] = {"original": f"originals/{original.name}", "sha256": digest}
+    while row.state == "ACCEPTED" and not move(ledger, row, state="DONE", **here, **_words(None)):
+        row = reread(ledger, row)  # others have looked at its job meanwhile
+    _clear(provider, row)
     return original
+
+
+def _clear(provider: Provider, row: Purchase) -> None:
+    """What was handed over is here now, for good."""
+    if isinstance(provider, HandsOver):
+        provider.clear(row.job_id)
 
 
 def _abandoned(part: Path) -> bool:
@@ -442,7 +519,7 @@ def _abandoned(part: Path) -> bool:
     if maker and maker[1] == platform.node() and Path("/proc/self").exists():
         return not is_running(maker[2])
     with contextlib.suppress(FileNotFoundError):  # somebody else cleared it away
-        return part.stat().st_mtime < time.time() - 86400
+        return part.stat().st_mtime < now_in(part.parent) - FORGOTTEN
     return False
 
 
@@ -467,19 +544,23 @@ def _mourn(ledger: Ledger, provider: Provider, row: Purchase, failure: str, code
     if ledger.clock() - row.sent_at < provider.settle:  # too young to be listed everywhere
         raise Later(provider.poll)
     move(ledger, row, failure=failure, code=code)
-    what = "does not know" if failure == "lost" else "no longer has the film of"
+    if isinstance(provider, HandsOver):
+        raise SubmissionUnknown(
+            f"what {provider.name} handed over for {dollars(row.price)} ({row.job_id}) is not on this machine: "
+            f"run it on the one that received it, or {_by_hand(row, provider)}"
+        )
+    known = "does not know" if failure == "lost" else "no longer has the film of"
     raise SubmissionUnknown(
-        f"{provider.name} {what} job {row.job_id}, bought for ${row.price} and never fetched: "
+        f"{provider.name} {known} job {row.job_id}, bought for {dollars(row.price)} and never fetched: "
         f"look there (is it the right key?), then {_by_hand(row)}"
     )
 
 
-def _by_hand(row: Purchase) -> str:
+def _by_hand(row: Purchase, provider: Provider | None = None) -> str:
     key = row.key[:12]
-    return (
-        f"`pipeline ledger adopt {key} JOB` says which job it was, "
-        f"`pipeline ledger write-off {key} --why TEXT` lets the next run pay again"
-    )
+    adopt = f"`pipeline ledger adopt {key} JOB` says which job it was, "
+    again = f"`pipeline ledger write-off {key} --why TEXT` lets the next run pay again"
+    return again if isinstance(provider, HandsOver) else adopt + again  # where there are jobs
 
 
 def _words(error: ProviderError | None) -> dict[str, Any]:

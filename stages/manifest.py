@@ -33,25 +33,45 @@ CAPTURE_SOURCES = frozenset(
     )
 )
 
-PRIVATE = frozenset({"prompt"})
-"""Parameters that are nobody's business but the author's."""
+PRIVATE = frozenset({"prompt", "filters"})
+"""Parameters that are nobody's business but the author's; filters of ffmpeg's own may name files of the machine."""
 
 NAMES: Mapping[str, tuple[str, ...]] = {
     "trim": ("c2pa.trimmed",),
     "concat": ("c2pa.placed",),
+    "end_card": ("c2pa.placed",),
     "overlay": ("c2pa.placed",),
     "mix_audio": ("c2pa.placed",),
+    "music": ("c2pa.placed",),
+    "speed": ("c2pa.changedSpeed",),
     "replace_audio": ("c2pa.dubbed",),
     "caption": ("c2pa.addedText",),
+    "label": ("c2pa.addedText",),
     "upscale": ("c2pa.resized.proportional",),
 }
 """C2PA's name of each edit; another one is `c2pa.edited`."""
 
 DESCRIPTIONS: Mapping[str, str] = {
+    "trim": "Cut in time",
+    "concat": "Joined to another film",
+    "mix_audio": "A sound laid over its own",
+    "replace_audio": "Its sound replaced",
+    "caption": "Captions written into the picture",
+    "fit": "Brought into another frame",
+    "upscale": "Enlarged",
+    "speed": "Made faster or slower",
     "level": "Sound levelled",
+    "label": "Labelled as made by a model",
+    "end_card": "A still image shown at the end",
+    "overlay": "An image laid over the picture",
     "strip_audio": "Sound removed",
     "loop": "Repeated",
+    "reverse": "Played backwards",
+    "ffmpeg": "Filters of ffmpeg's own",
     "interpolate": "Frames added between the frames there are",
+    "music": "Music laid under its sound",
+    "tonemap": "High dynamic range made into standard",
+    "speak": "Spoken lines put together",
 }
 
 NEEDS_NO_SOURCE = frozenset({"c2pa.placed", "c2pa.resized.proportional", "c2pa.enhanced", "c2pa.edited.metadata"})
@@ -154,6 +174,8 @@ def _names(action: Action) -> tuple[str, ...]:
         return resized if given.get("mode", "cover") != "cover" else ("c2pa.cropped", *resized)
     if action.name == "caption" and given.get("burn") == "False":
         return ()  # a caption file beside the film changes nothing in it
+    if action.name == "overlay" and given.get("text"):
+        return ("c2pa.addedText",)
     if action.name == "upscale" and action.ai:
         return ("c2pa.enhanced", "c2pa.resized.proportional")
     return NAMES.get(action.name, ("c2pa.edited",))
@@ -174,8 +196,12 @@ def _source_type(name: str, action: Action, models: list[bool], from_model: bool
 
 def _action(name: str, action: Action, parameters: Mapping[str, object]) -> dict[str, Any]:
     described = {"description": DESCRIPTIONS[action.name]} if action.name in DESCRIPTIONS else {}
+    if name == "c2pa.addedText" and action.name == "overlay":
+        described = {"description": "A text laid over the picture"}
     if action.name == "upscale" and action.ai:
         described = {"description": "Enlarged by a trained model"}
+    if action.name == "interpolate" and action.ai:
+        described = {"description": "Frames drawn by a trained model between the frames there are"}
     return {
         "action": name,
         "softwareAgent": _agent(action.agent),

@@ -1,4 +1,4 @@
-"""Finding stages, providers, voices and engines by name, through entry points.
+"""Finding stages, providers, voices, engines and interpolators by name, through entry points.
 
 Built-ins register in `pyproject.toml` like anyone else's: one file, one entry
 point, in any distribution.
@@ -13,7 +13,9 @@ from typing import Any, Literal
 from stages.errors import InputError
 from stages.stage import nearest
 
-Group = Literal["pipeline.stages", "pipeline.providers", "pipeline.voices", "pipeline.engines"]
+Group = Literal[
+    "pipeline.stages", "pipeline.providers", "pipeline.voices", "pipeline.engines", "pipeline.interpolators"
+]
 
 
 def find(group: Group, name: str) -> Any:

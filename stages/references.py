@@ -1,97 +1,81 @@
-"""Reference images: any photo becomes the exact pixels that a model asks for. The one file with Pillow."""
+"""Reference images: any photo becomes the exact pixels that a model asks for."""
 
 from __future__ import annotations
 
-import logging
-import threading
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from importlib.metadata import version
-from io import BytesIO
-from math import ceil
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal, TypeAlias, cast
+from typing import Literal
 
-from stages.clip import Action, Box, Clip, PictureFacts, Size
-from stages.errors import InputError
-from stages.files import attempt
-from stages.geometry import Focus, Mode, parse_focus, window
+from stages import saliency
+from stages.clip import Action, Box, Clip, History, PictureFacts, Size
+from stages.faces import SIDE, detector, faces_in
+from stages.geometry import (
+    CENTER,
+    LOOKED_FOR,
+    Crop,
+    CropText,
+    Mode,
+    Placement,
+    Point,
+    StillFocus,
+    parse_still_focus,
+    placement,
+    window,
+)
 from stages.media import clip_from
+from stages.pictures import (
+    Photo,
+    draw,
+    draw_crop,
+    enough,
+    look,
+    parse_colour,
+    part_of,
+    read_photo,
+    small,
+    thumbnail,
+    write,
+)
 from stages.stage import job
-
-if TYPE_CHECKING:
-    from PIL import Image, ImageCms
-
-log = logging.getLogger(__name__)
-
-Rgb: TypeAlias = tuple[int, int, int]
-
-PIXEL_LIMIT = 200_000_000
-"""The largest picture that is opened, in pixels: a phone's 200-megapixel photo (16320x12240) just passes.
-A file of a few kilobytes can claim billions; decoded, a pixel takes 4 bytes."""
-
-FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "GIF", "BMP", "PPM", "JPEG2000")
-"""Pillow's names of what is read. Others, such as EPS, would start programs of the user's machine."""
 
 WORTH_SAYING = Fraction(5, 4)
 """Enlarged more than this, a picture is visibly soft, and the user is told."""
 
-OVERSAMPLING = Fraction(3, 2)
-"""How much larger than needed a JPEG is decoded or a picture averaged down before the one good resample."""
-
-
-# ---------------------------------------------------------------- geometry, pure
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Show `window` of the source, in its upright pixels, at `left`, `top` of the reference in `size`."""
-
-    window: Box
-    size: Size
-    left: int = 0
-    top: int = 0
-
-    @property
-    def enlargement(self) -> Fraction:
-        """How many times larger a source pixel becomes, along the more enlarged side."""
-        return max(self.size.width / self.window.width, self.size.height / self.window.height)
-
-
-def placement(source: Size, target: Size, fit: Mode, focus: tuple[Fraction, Fraction]) -> Placement:
-    """Where `source` goes in `target`; `blur` places its sharp part as `contain` does.
-
-    `cover` keeps `focus` (shares of width and height) as near to the middle
-    as the edges allow, to a fraction of a pixel.
-    """
-    if fit == "stretch":
-        return Placement(Box.of(source), target)
-    if fit == "cover":
-        return Placement(window(source, target.aspect, focus), target)
-    scale = min(Fraction(target.width, source.width), Fraction(target.height, source.height))
-    inner = Size(max(1, round(source.width * scale)), max(1, round(source.height * scale)))
-    left, top = (target.width - inner.width) // 2, (target.height - inner.height) // 2
-    return Placement(Box.of(source), inner, left, top)
-
-
-# ---------------------------------------------------------------- the job
+CROP = "crop.jpg"
+"""What of the photo is shown, drawn on it, for people to look at."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A prepared image. `window` is what it shows of the photo, whose upright size is `source`."""
+    """A prepared image. `window` is what it shows of the photo, whose upright size is `source`.
+
+    `faces` are those that were looked for and found on it, None where nobody
+    looked; `focus` is what that came to, in words.
+    """
 
     file: Path
     size: Size
     source: Size
     window: Box
     notes: tuple[str, ...] = ()
+    focus: str = ""
+    faces: tuple[Box, ...] | None = None
 
 
-def promise_reference(image: Path, *, size: Size | str, format: Literal["jpeg", "png"] = "png", **_: object) -> Clip:
+def promise_reference(
+    image: Path,
+    *,
+    size: Size | str,
+    focus: StillFocus = "center",
+    format: Literal["jpeg", "png"] = "png",
+    **_: object,
+) -> Clip:
     """The picture that `prepare` will make: one frame of exactly `size`."""
     target = size if isinstance(size, Size) else Size.parse(size)
-    return _clip(Path(_name(format)), target, format, image, (), promised=True)
+    return _clip(Path(_name(format)), target, format, (Action("open", file=image),), (), focus, promised=True)
 
 
 @job(promise_reference)
@@ -100,10 +84,12 @@ def prepare(
     *,
     size: Size | str,
     fit: Mode = "cover",
-    focus: Focus = "center",
+    focus: StillFocus = "center",
+    crop: CropText = None,
     background: str = "black",
     format: Literal["jpeg", "png"] = "png",
     folder: Path,
+    inputs: Mapping[str, Clip] | None = None,
 ) -> Clip:
     """Write `image` as `reference.png` or `reference.jpg` of exactly `size` into `folder`.
 
@@ -115,27 +101,65 @@ def prepare(
 
     fit: `cover` crops around `focus`, `contain` adds bars of `background`,
     `blur` fills the bars with the blurred picture, `stretch` distorts.
-    focus: `center`, or a point such as `0.3x0.7`: 30 % from the left, 70 % from the top.
+    focus: `center`, or a point such as `0.3x0.7`: 30 % from the left, 70 % from the top;
+    `face` is the middle of the faces (of all that a crop can hold, else of the
+    largest; it needs the extra `faces`), `auto` what catches the eye.
+    crop: only a part of the picture, such as one angle of a character sheet:
+    `3x2:4` is the fourth cell of three columns and two rows, counted row by row;
+    `10%,20%,30%,40%` or `120,80,640,360` are left, top, width and height.
     background: a CSS colour, `black` or `#1b2c3d`.
 
-    Of an animation the first frame is taken. A picture that had to be
-    enlarged is noted and logged. Raises InputError, naming the file, for what
-    is missing, no image, broken, or larger than PIXEL_LIMIT.
+    Of an animation the first frame is taken. That, and whatever else a person
+    should know, such as that the picture had to be enlarged, is in the clip's
+    `remarks`. `crop.jpg` beside it shows what is cut away. Raises InputError,
+    naming the file, for what is missing, no image, broken, or larger than
+    PIXEL_LIMIT, and for a crop that the picture does not have.
     """
-    made = make_reference(image, size=size, fit=fit, focus=focus, background=background, format=format, folder=folder)
-    window = "+".join(str(round(edge)) for edge in (made.window.x, made.window.y))
-    shown = f"{round(made.window.width)}x{round(made.window.height)}+{window} of {made.source}"
-    said = {"size": str(made.size), "fit": fit, "shows": shown, "note": "; ".join(made.notes)}
-    return _clip(made.file, made.size, format, image, tuple((k, v) for k, v in said.items() if v))
+    made = make_reference(
+        image, size=size, fit=fit, focus=focus, crop=crop, background=background, format=format, folder=folder
+    )
+    corner = "+".join(str(round(edge)) for edge in (made.window.x, made.window.y))
+    shown = f"{round(made.window.width)}x{round(made.window.height)}+{corner} of {made.source}"
+    part = str(crop) if crop else ""
+    notes = "; ".join(made.notes)
+    said = {"size": str(made.size), "fit": fit, "crop": part, "focus": made.focus, "shows": shown, "note": notes}
+    before = inputs["image"].history if inputs and "image" in inputs else (Action("open", file=image),)
+    clip = _clip(made.file, made.size, format, before, tuple((k, v) for k, v in said.items() if v), focus)
+    return replace(clip, remarks=made.notes)
 
 
 def _clip(
-    file: Path, size: Size, format: str, image: Path, said: tuple[tuple[str, str], ...], promised: bool = False
+    file: Path,
+    size: Size,
+    format: str,
+    before: History,
+    said: tuple[tuple[str, str], ...],
+    focus: str,
+    promised: bool = False,
 ) -> Clip:
-    facts = PictureFacts(size, size, Fraction(1), 1, "mjpeg" if format == "jpeg" else "png", pixel_format="rgb24")
-    opened = clip_from(file, facts, None, promised)
-    history = (Action("open", file=image), Action("prepare", said, f"Pillow {version('pillow')}"))
+    opened = clip_from(file, still(size, format), None, promised)
+    history = (*before, Action("prepare", said, _agent(focus)))
     return Clip(opened.picture, None, history)
+
+
+def still(size: Size, format: str) -> PictureFacts:
+    """The facts of a picture file: one frame. `format` is `png`, `jpeg` or `webp`."""
+    codec = "mjpeg" if format == "jpeg" else format
+    return PictureFacts(size, size, Fraction(1), 1, codec, pixel_format="rgb24")
+
+
+def look_at(path: Path) -> PictureFacts:
+    """What a picture file holds, by its upright size and kind; it is decoded once, so that a broken one is told.
+
+    Raises InputError, naming the file.
+    """
+    return still(*look(path))
+
+
+def _agent(focus: str) -> str:
+    """Who made it; where it was looked for faces, what was found depends on the detector, or on there being none."""
+    looked = detector() if focus.strip() in LOOKED_FOR else ""
+    return ", ".join(filter(None, (f"Pillow {version('pillow')}", looked)))
 
 
 def _name(format: str) -> str:
@@ -147,266 +171,113 @@ def make_reference(
     *,
     size: Size | str,
     fit: Mode = "cover",
-    focus: Focus = "center",
+    focus: StillFocus = "center",
+    crop: CropText = None,
     background: str = "black",
     format: Literal["jpeg", "png"] = "png",
     folder: Path,
 ) -> Reference:
-    """What `prepare` does, telling what it did."""
+    """What `prepare` does, telling what it did; beside it, `crop.jpg` shows what is cut away."""
     target = size if isinstance(size, Size) else Size.parse(size)
-    point, colour = parse_focus(focus), _colour(background)
-    photo = _read(image, target, fit, point)
-    drawn = _drawn(photo, target, fit, point, colour)
-    place = placement(photo.size, target, fit, point)
-    notes = _notes(image.name, photo, target, place)
-    for note in notes:
-        log.warning("%s", note)
+    sought, colour = parse_still_focus(focus), parse_colour(background)
+    part = Crop.parse(crop) if isinstance(crop, str) else crop
+
+    def region(whole: Size) -> Box:
+        return part.on(whole) if part else Box.of(whole)
+
+    def least(whole: Size) -> Size:
+        place = placement(region(whole), target, fit)
+        drawn = enough(whole, place.window, place.size)
+        if sought not in LOOKED_FOR:
+            return drawn
+        seen = enough(whole, region(whole), small(region(whole), SIDE))
+        return Size(max(drawn.width, seen.width), max(drawn.height, seen.height))
+
+    photo = read_photo(image, least)
+    shown = region(photo.size)
+    cut = part_of(photo, shown)
+    sight = _sight(cut, shown, target, fit, sought)
+    place = placement(shown, target, fit, sight.point)
+    notes = tuple(
+        f"{image.name} {note}" for note in (*photo.notes, *sight.notes, *_softness(photo, shown, place, target))
+    )
+    behind = placement(shown, target, "cover", sight.point).window if fit == "blur" else None
     file = folder / _name(format)
-    with attempt(file) as part:
-        drawn.save(part, format, **({"quality": 95, "subsampling": 0} if format == "jpeg" else {}))
-    return Reference(file, target, photo.size, place.window, notes)
+    write(draw(cut, place, target, colour, behind), file, format)
+    write(draw_crop(photo, place.window, sight.faces or ()), folder / CROP, "jpeg", quality=85)
+    return Reference(file, target, photo.size, place.window, notes, sight.said, sight.faces)
 
 
-def _notes(name: str, photo: _Photo, target: Size, place: Placement) -> tuple[str, ...]:
-    notes = [f"{name} {note}" for note in photo.notes]
-    if place.enlargement > WORTH_SAYING:
-        times = f"{float(place.enlargement):.1f}"
-        notes.append(f"{name} is {photo.size}: enlarged {times} times for {target}, it will look soft")
-    return tuple(notes)
+def _softness(photo: Photo, region: Box, place: Placement, target: Size) -> tuple[str, ...]:
+    if place.enlargement <= WORTH_SAYING:
+        return ()
+    what = "is" if region == Box.of(photo.size) else "has in this crop"
+    whole = Size(int(region.width), int(region.height))
+    return (f"{what} {whole}: enlarged {float(place.enlargement):.1f} times for {target}, it will look soft",)
 
 
-# ---------------------------------------------------------------- reading
+# ---------------------------------------------------------------- focus
 
 
 @dataclass(frozen=True, slots=True)
-class _Photo:
-    """A photo decoded: `image` upright and of 8 bits, perhaps smaller than `size`, which is the file's."""
+class Sight:
+    """What looking at a picture came to: the point to keep in the middle, in words too, and the faces,
+    None where none were looked for."""
 
-    image: Image.Image
-    size: Size
-    to_srgb: ImageCms.ImageCmsTransform | None
+    point: Point = CENTER
+    said: str = ""
+    faces: tuple[Box, ...] | None = None
     notes: tuple[str, ...] = ()
 
 
-def _read(path: Path, target: Size, fit: Mode, point: tuple[Fraction, Fraction]) -> _Photo:
-    """The photo in `path`, decoded as large as `target` needs. Raises InputError, naming the file."""
-    from PIL import UnidentifiedImageError  # noqa: PLC0415 -- heavy; loaded when a picture is read
-
-    try:
-        with path.open("rb") as file:
-            opened = _opened(file)
-            return _decoded(opened, placement(_upright_size(opened), target, fit, point))
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder, not an image") from None
-    except PermissionError:
-        raise InputError(f"{path}: this user may not read it") from None
-    except UnidentifiedImageError:
-        raise InputError(f"{path}: {_unknown(path)}") from None
-    except Exception as error:  # of broken files Pillow raises nearly anything: SyntaxError, struct.error, …
-        why = str(error) or type(error).__name__
-        raise InputError(f"{path}: is truncated or broken and cannot be read as an image: {why}") from None
-
-
-_LIMIT_LOCK = threading.Lock()
+def _sight(photo: Photo, region: Box, target: Size, fit: Mode, sought: Point | Literal["auto", "face"]) -> Sight:
+    """Where `region` of the photo is to be cut, if it is to be cut at all."""
+    if fit in ("contain", "stretch"):
+        return Sight()
+    if sought not in LOOKED_FOR:
+        assert isinstance(sought, tuple)
+        return Sight(sought, "center" if sought == CENTER else _said(sought))
+    grey = thumbnail(photo, region, SIDE, "L")
+    found = faces_in(grey)
+    if found and sought == "face":
+        held = faces_held(region, target, found)
+        point = _middle(region, held)
+        return Sight(point, f"face at {_said(point)}, {_counted(held, found)}", found)
+    colours = thumbnail(photo, region, saliency.SIDE, "RGB")
+    point = saliency.salient_point(colours, grey, target.aspect, found or ())
+    notes: tuple[str, ...] = ()
+    if sought == "face":
+        lacking = "is not searched for faces: that needs pip install 'afterframe[faces]'"
+        notes = (f"{lacking if found is None else 'shows no face that is found'}; focus is auto instead",)
+    return Sight(point, f"auto at {_said(point)}", found, notes)
 
 
-def _opened(file: IO[bytes]) -> Image.Image:
-    """The picture with its header read and its size checked."""
-    from PIL import Image  # noqa: PLC0415 -- heavy; loaded when a picture is read
-
-    if not file.read(1):
-        raise InputError("is empty (0 bytes)")
-    # Pillow warns at 89 megapixels and refuses at 179 without naming the
-    # picture's size; while it reads the header, its limit gives way to ours.
-    Image.init()  # fills Image.OPEN; a build may lack AVIF
-    with _LIMIT_LOCK:
-        theirs, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            opened = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
-        finally:
-            Image.MAX_IMAGE_PIXELS = theirs
-    width, height = opened.size
-    if width * height > PIXEL_LIMIT:
-        size = f"{width}x{height}, {width * height / 1e6:.4g} megapixels"
-        raise InputError(f"is {size}: more than the limit of {PIXEL_LIMIT / 1e6:.4g} megapixels (PIXEL_LIMIT)")
-    return opened
+def faces_held(region: Box, target: Size, found: tuple[Box, ...]) -> tuple[Box, ...]:
+    """All the faces, if a crop of `region` to `target`'s shape can hold them, else the first, which is the largest."""
+    around = _around(found)
+    crop = window(Size(int(region.width), int(region.height)), target.aspect)
+    fits = around.width <= crop.width and around.height <= crop.height
+    return found if fits else found[:1]
 
 
-def _unknown(path: Path) -> str:
-    with path.open("rb") as file:
-        head = file.read(12)
-    if head[4:8] == b"ftyp" and head[8:] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):
-        return "is HEIC, which is not read: save it as JPEG, PNG or AVIF"
-    return f"is not an image that can be read ({', '.join(FORMATS)})"
+def _around(boxes: tuple[Box, ...]) -> Box:
+    left, top = min(box.x for box in boxes), min(box.y for box in boxes)
+    right, bottom = max(box.x + box.width for box in boxes), max(box.y + box.height for box in boxes)
+    return Box(left, top, right - left, bottom - top)
 
 
-ORIENTATION = 0x0112
-"""The EXIF tag that says how the camera was held."""
-
-TURNS = {
-    2: "FLIP_LEFT_RIGHT",
-    3: "ROTATE_180",
-    4: "FLIP_TOP_BOTTOM",
-    5: "TRANSPOSE",
-    6: "ROTATE_270",
-    7: "TRANSVERSE",
-    8: "ROTATE_90",
-}
-"""Pillow's names of what makes a picture upright, by its orientation (Exif 2.32, 4.6.4)."""
+def _middle(region: Box, boxes: tuple[Box, ...]) -> Point:
+    around = _around(boxes)
+    across = (around.x + around.width / 2 - region.x) / region.width
+    down = (around.y + around.height / 2 - region.y) / region.height
+    return across, down
 
 
-def _orientation(opened: Image.Image) -> int:
-    """1 to 8 as in EXIF; 1, upright, where the tag is missing or broken."""
-    if opened.format == "TIFF":  # which Pillow turns itself
-        return 1
-    try:
-        value = opened.getexif().get(ORIENTATION, 1)
-    except Exception:  # broken EXIF is common and says nothing about the pixels
-        return 1
-    return value if value in range(1, 9) else 1
+def _said(point: Point) -> str:
+    """`0.3x0.7`, as one would write it."""
+    return "x".join(f"{float(share):.3f}".rstrip("0").rstrip(".") for share in point)
 
 
-def _upright_size(opened: Image.Image) -> Size:
-    return _turned(Size(*opened.size), _orientation(opened))
-
-
-def _turned(size: Size, orientation: int) -> Size:
-    """`size` as stored if it is given upright, and upright if it is given as stored."""
-    return Size(size.height, size.width) if orientation >= 5 else size
-
-
-def _decoded(opened: Image.Image, place: Placement) -> _Photo:
-    """Decode and turn, no larger than `place` needs where that saves memory: it matters at 200 megapixels."""
-    from PIL import Image  # noqa: PLC0415 -- heavy; loaded when a picture is read
-
-    size = _upright_size(opened)
-    enough = Size(
-        _enough(size.width, place.window.width, place.size.width),
-        _enough(size.height, place.window.height, place.size.height),
-    )
-    orientation = _orientation(opened)
-    stored = _turned(enough, orientation)
-    if opened.format in ("JPEG", "MPO"):
-        opened.draft(None, (stored.width, stored.height))  # it is scaled while it is decoded
-    opened.load()
-    image = _eight_bits(opened)
-    factors = (image.width // stored.width, image.height // stored.height)
-    if max(factors) > 1:
-        # not image.reduce: on a JPEG 2000 file, that is a number
-        image = Image.Image.reduce(image, factors)
-    if orientation in TURNS:
-        image = image.transpose(Image.Transpose[TURNS[orientation]])
-    to_srgb, notes = _to_srgb(image)
-    if (frames := getattr(opened, "n_frames", 1)) > 1 and opened.format != "MPO":  # whose others are previews
-        notes = (*notes, f"has {frames} frames: the first one is used")
-    return _Photo(image, size, to_srgb, notes)
-
-
-def _enough(whole: int, shown: Fraction, wanted: int) -> int:
-    """How many of `whole` pixels are enough to show `shown` of them as `wanted`."""
-    return min(whole, ceil(whole * OVERSAMPLING * wanted / shown))
-
-
-def _eight_bits(opened: Image.Image) -> Image.Image:
-    """In one of the modes L, LA, RGB, RGBA, CMYK and LAB. Raises InputError for more than 16 bits."""
-    if opened.mode.startswith("I"):
-        return _scaled(opened)
-    if opened.mode == "F":
-        raise InputError("has floating-point pixels, which are not read: save it with 8 or 16 bits")
-    if opened.has_transparency_data:
-        return opened if opened.mode in ("LA", "RGBA") else opened.convert("RGBA")
-    mode = {"1": "L", "L": "L", "CMYK": "CMYK", "LAB": "LAB"}.get(opened.mode, "RGB")
-    return opened if opened.mode == mode else opened.convert(mode)
-
-
-def _scaled(deep: Image.Image) -> Image.Image:
-    """16 bits to 8, rounded: `convert` alone clips what is over 255."""
-    whole = deep.convert("I")
-    if cast("tuple[int, int]", whole.getextrema())[1] > 0xFFFF:
-        raise InputError("has 32-bit pixels, which are not read: save it with 8 or 16 bits")
-    return whole.point(lambda value: value * (1 / 257) + 0.5).convert("L")
-
-
-PROFILE_MODES = {"RGB": ("RGB", "RGBA"), "GRAY": ("L", "LA"), "CMYK": ("CMYK",), "Lab": ("LAB",)}
-"""The ICC's names of colour spaces, and the modes that a profile for one describes, the opaque one first."""
-
-
-def _to_srgb(image: Image.Image) -> tuple[ImageCms.ImageCmsTransform | None, tuple[str, ...]]:
-    """The way from the image's colours to sRGB, None where they are taken for it; and what to say."""
-    from PIL import ImageCms  # noqa: PLC0415 -- heavy; loaded when a picture is read
-
-    embedded = image.info.get("icc_profile")
-    if not embedded and image.mode != "LAB":
-        return None, ()
-    try:
-        profile = ImageCms.ImageCmsProfile(BytesIO(embedded) if embedded else ImageCms.createProfile("LAB"))
-        space = profile.profile.xcolor_space.strip()
-        modes = PROFILE_MODES.get(space, ())
-        if image.mode not in modes:
-            return None, (f"has a colour profile for {space} but {image.mode} pixels: read without it",)
-        return ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), modes[0], "RGB"), ()
-    except (ImageCms.PyCMSError, OSError):
-        return None, ("has a broken colour profile: read without it",)
-
-
-# ---------------------------------------------------------------- drawing
-
-
-def _drawn(photo: _Photo, target: Size, fit: Mode, point: tuple[Fraction, Fraction], colour: Rgb) -> Image.Image:
-    from PIL import Image, ImageFilter  # noqa: PLC0415 -- heavy; loaded when a picture is drawn
-
-    place = placement(photo.size, target, fit, point)
-    sharp = _flat(_shown(photo, place), colour)
-    if place.size == target:
-        return sharp
-    if fit == "blur":
-        behind = _flat(_shown(photo, placement(photo.size, target, "cover", point)), colour)
-        canvas = behind.filter(ImageFilter.GaussianBlur(max(target.width, target.height) / 40))
-    else:
-        canvas = Image.new("RGB", (target.width, target.height), colour)
-    canvas.paste(sharp, (place.left, place.top))
-    return canvas
-
-
-def _shown(photo: _Photo, place: Placement) -> Image.Image:
-    """The window of the photo in its new size, in sRGB."""
-    from PIL import Image, ImageCms  # noqa: PLC0415 -- heavy; loaded when a picture is drawn
-
-    image, window = photo.image, place.window
-    x, y = Fraction(image.width, photo.size.width), Fraction(image.height, photo.size.height)
-    right, bottom = (window.x + window.width) * x, (window.y + window.height) * y
-    box = (float(window.x * x), float(window.y * y), float(right), float(bottom))
-    shown = image.resize((place.size.width, place.size.height), Image.Resampling.LANCZOS, box)
-    opaque = shown.convert({"LA": "L", "RGBA": "RGB"}.get(shown.mode, shown.mode))
-    if photo.to_srgb:  # colour is converted last, where the pixels are fewest
-        opaque = ImageCms.applyTransform(opaque, photo.to_srgb) or opaque
-    opaque = opaque.convert("RGB")
-    if shown.mode in ("LA", "RGBA"):
-        opaque.putalpha(shown.getchannel("A"))
-    opaque.info = {}  # else Pillow writes the photo's profile, which no longer describes these colours
-    return opaque
-
-
-def _flat(image: Image.Image, colour: Rgb) -> Image.Image:
-    """Without transparency, `colour` showing through."""
-    from PIL import Image  # noqa: PLC0415 -- heavy; loaded when a picture is drawn
-
-    if image.mode != "RGBA":
-        return image
-    canvas = Image.new("RGB", image.size, colour)
-    canvas.paste(image, mask=image.getchannel("A"))
-    return canvas
-
-
-def _colour(text: str) -> Rgb:
-    from PIL import ImageColor  # noqa: PLC0415 -- heavy; loaded when a picture is prepared
-
-    try:
-        red, green, blue, *_ = ImageColor.getrgb(text)
-    except ValueError:
-        raise InputError(f"background should be a colour such as black or #1b2c3d, not '{text}'") from None
-    return red, green, blue
+def _counted(held: tuple[Box, ...], found: tuple[Box, ...]) -> str:
+    faces = "1 face" if len(found) == 1 else f"{len(found)} faces"
+    return faces if len(held) == len(found) else f"the largest of {faces}"

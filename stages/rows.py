@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 from stages.errors import BudgetExceeded, InputError, Later
 from stages.files import home, told
-from stages.providers import Provider, VideoRequest
+from stages.money import dollars
+from stages.providers import Provider, VideoRequest, Work
 from stages.stores import Conflict, Database, SQLite, Store, store_at
 
 LATE = 5.0
@@ -26,6 +27,9 @@ that was frozen in between would otherwise send what others have long concluded 
 MINUTE, DAY = 61.0, 86_400 + 300.0
 """Seconds in which sends are counted: providers count by whole seconds, and for a day's
 films from when they were made, which may be minutes after they were sent."""
+
+SIMULATED = "sim"
+"""The account of every simulator, whatever it stands for."""
 
 State = Literal["INTENT", "SENDING", "ACCEPTED", "REJECTED", "DONE", "FAILED", "WRITTEN_OFF"]
 
@@ -41,7 +45,9 @@ class Purchase:
     whose outcome was unknown, `sent_at` the latest. `seen` is the state in
     which the job was last seen, `progress` how far (0 to 1); `running_at` and
     `done_at` when that was first so, if it was looked at in time to tell.
-    `original` is the paid file, relative to the ledger's home.
+    `original` is the paid file, relative to the ledger's home. `work` is what
+    was asked for: to film, or what was to be done to the film of the
+    provider's job `footage`; `seconds` are then those that were asked for.
     """
 
     key: str
@@ -73,6 +79,8 @@ class Purchase:
     progress: float | None = None
     running_at: float = 0.0
     done_at: float = 0.0
+    work: Work = "film"
+    footage: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +149,9 @@ CREATE TABLE IF NOT EXISTS pause (
     provider TEXT NOT NULL, account TEXT NOT NULL, model TEXT NOT NULL, until DOUBLE PRECISION NOT NULL,
     PRIMARY KEY (provider, account, model));
 CREATE TABLE IF NOT EXISTS hint (id TEXT NOT NULL PRIMARY KEY, at DOUBLE PRECISION NOT NULL);
+CREATE TABLE IF NOT EXISTS approval (
+    id TEXT NOT NULL PRIMARY KEY, what TEXT NOT NULL, price TEXT NOT NULL, at DOUBLE PRECISION NOT NULL,
+    state TEXT NOT NULL, answered_by TEXT NOT NULL);
 """
 
 ADDED = {
@@ -152,6 +163,8 @@ ADDED = {
         "progress": "DOUBLE PRECISION",
         "running_at": "DOUBLE PRECISION NOT NULL DEFAULT 0",
         "done_at": "DOUBLE PRECISION NOT NULL DEFAULT 0",
+        "work": "TEXT NOT NULL DEFAULT 'film'",
+        "footage": "TEXT NOT NULL DEFAULT ''",
     },
     "send": {"ended": "DOUBLE PRECISION NOT NULL DEFAULT 0", "id": "TEXT NOT NULL DEFAULT ''"},
 }
@@ -182,7 +195,7 @@ def open_ledger(
 
 def _is_made(database: Database) -> bool:
     try:
-        tables: dict[str, dict[str, str]] = {"watch": {}, "pause": {}, "hint": {}, **ADDED}
+        tables: dict[str, dict[str, str]] = {"watch": {}, "pause": {}, "hint": {}, "approval": {}, **ADDED}
         return all(set(columns) <= database.columns(table) for table, columns in tables.items())
     except Exception:  # there is no such table, in either store's words; making it says what is really wrong
         return False
@@ -276,7 +289,9 @@ def claim(
             return _purchase(alike[0])
         now = ledger.clock()  # only here: it may have waited long for its turn to write
         for budget in limits.budgets:
-            _within(budget, price, _spent(database, budget, now, row), request)
+            mine = replace(row, account=provider.account)
+            if not _has_room(ledger, database, budget, price, now, mine):
+                _within(budget, price, _counted(ledger, database, budget, now, mine), request)
         _in_turn(database, sent | {"now": now}, row, limits)
         news = {
             "state": "SENDING",
@@ -286,6 +301,7 @@ def claim(
             "sends": row.sends + 1,
             "first_sent": row.first_sent if row.state == "SENDING" else now,
             "sent_at": now,
+            "failure": "",  # of this send nothing is known yet
         }
         if not _set(database, row, news | {"price": str(price)}):
             return None
@@ -301,8 +317,10 @@ def claim(
 
 
 ALIKE = """SELECT * FROM purchase WHERE state = 'SENDING' AND account = :account AND provider = :provider
-    AND model = :model AND prompt = :prompt AND seconds = :seconds AND size = :size
+    AND prompt = :prompt
+    AND (model = :model AND seconds = :seconds AND size = :size OR work <> 'film' OR :work <> 'film')
     AND NOT (key = :key AND attempt = :attempt) ORDER BY sent_at LIMIT 1"""
+"""Of work on a film a list tells the film's model, size and whole length, or none of them."""
 
 
 def move(ledger: Ledger, row: Purchase, *, ended: float = 0.0, **news: object) -> bool:
@@ -354,9 +372,44 @@ THIS = "WHERE key = :old_key AND attempt = :old_attempt AND version = :old_versi
 def _within(budget: Budget, price: Decimal, spent: Decimal, request: VideoRequest) -> None:
     if spent + price > budget.limit:
         raise BudgetExceeded(
-            f"{request.seconds} s of {request.model} cost ${price}; with the ${spent} of {budget.name} "
+            f"the price of {what(request)} is {dollars(price)}; with the {dollars(spent)} of {budget.name} "
             f"that is more than its ${budget.limit}: nothing was sent"
         )
+
+
+KEYS_AT_ONCE = 500
+"""How many keys one query may ask for."""
+
+COUNTED = 10.0
+"""Seconds for which what a large budget's keys cost is not counted anew."""
+
+_sums: dict[tuple[str, Budget, bool], tuple[float, Decimal]] = {}
+
+
+def _has_room(ledger: Ledger, database: Database, budget: Budget, price: Decimal, now: float, row: Purchase) -> bool:
+    """Whether `budget` surely has: by what its keys cost when they were last counted, and all that anybody sent since.
+
+    A batch of 10,000 asks for each of its films what all of them cost so far, and everybody waits meanwhile: that
+    took half a second. What a person changes by hand in an earlier row counts when they are next counted.
+    """
+    if (known := _sums.get(_whose_sum(ledger, budget, row))) is None or not 0 <= now - known[0] < COUNTED:
+        return False
+    at, sum_ = known
+    return sum_ + _spent(database, replace(budget, keys=None, since=at), now, row) + price <= budget.limit
+
+
+def _counted(ledger: Ledger, database: Database, budget: Budget, now: float, row: Purchase) -> Decimal:
+    """What was spent of `budget`; of a large one it is remembered."""
+    spent = _spent(database, budget, now, row)
+    if len(budget.keys or ()) > KEYS_AT_ONCE and budget.within is None:
+        if len(_sums) > 8:  # batches that are bought by turns
+            _sums.clear()
+        _sums[_whose_sum(ledger, budget, row)] = now, spent
+    return spent
+
+
+def _whose_sum(ledger: Ledger, budget: Budget, row: Purchase) -> tuple[str, Budget, bool]:
+    return str(ledger.store), budget, row.account == SIMULATED
 
 
 def _in_turn(database: Database, sent: Mapping[str, Any], row: Purchase, limits: Limits) -> None:
@@ -401,18 +454,27 @@ COUNTS = (
 """What failed by the provider's own fault is not billed; anything else may be, so it counts."""
 
 
+def counts(row: Purchase) -> bool:
+    """Whether a row's price counts as spent: COUNTS, for a row that is at hand."""
+    sold = row.state in ("SENDING", "ACCEPTED", "DONE", "FAILED", "WRITTEN_OFF")
+    broke = row.state == "FAILED" and row.failure == "transient" and not row.billed
+    return row.sent_at > 0 and sold and row.billed != "no" and not broke
+
+
 def _spent(database: Database, budget: Budget, now: float, besides: Purchase | None = None) -> Decimal:
     since = budget.since if budget.within is None else max(budget.since, now - budget.within)
     values: dict[str, object] = {"since": since, "account": budget.account, "bill_to": budget.bill_to}
     values |= {"key": besides.key if besides else "", "attempt": besides.attempt if besides else 0}
     where = f"{COUNTS} AND sent_at >= :since AND NOT (key = :key AND attempt = :attempt)"
+    # What a simulator sells is priced and not paid: it counts against itself alone.
+    where += f" AND account {'=' if besides and besides.account == SIMULATED else '<>'} '{SIMULATED}'"
     where += " AND account = :account" if budget.account else ""
     where += " AND bill_to = :bill_to" if budget.bill_to else ""
     if budget.keys is None:
         return _sum(database, where, values)
     total, keys = Decimal(0), sorted(budget.keys)
-    for start in range(0, len(keys), 500):
-        some = {f"key_{number}": key for number, key in enumerate(keys[start : start + 500])}
+    for start in range(0, len(keys), KEYS_AT_ONCE):
+        some = {f"key_{number}": key for number, key in enumerate(keys[start : start + KEYS_AT_ONCE])}
         total += _sum(database, f"{where} AND key IN ({', '.join(f':{name}' for name in some)})", {**values, **some})
     return total
 
@@ -424,6 +486,11 @@ def _sum(database: Database, where: str, values: Mapping[str, object]) -> Decima
 
 
 # ---------------------------------------------------------------- words
+
+
+def what(sold: Purchase | VideoRequest) -> str:
+    """`8 s of sora-2`; of what has no length `gpt-image-2`."""
+    return f"{sold.seconds} s of {sold.model}" if sold.seconds else sold.model
 
 
 def plain(text: str) -> str:
@@ -440,6 +507,8 @@ def _asked(provider: Provider, request: VideoRequest) -> dict[str, Any]:
         "prompt": request.prompt,
         "seconds": request.seconds,
         "size": str(request.size),
+        "work": request.work,
+        "footage": request.footage.job_id if request.footage else "",
     }
 
 

@@ -15,6 +15,7 @@ import contextlib
 import os
 import re
 import sqlite3
+import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -90,6 +91,27 @@ def store_at(address: str, folder: Path) -> Store:
     return Postgres(address)
 
 
+_turns: dict[tuple[str, int], threading.Semaphore] = {}
+
+os.register_at_fork(after_in_child=_turns.clear)
+
+
+@contextmanager
+def _turn(store: Store, most: int) -> Iterator[None]:
+    """One of `most` threads of this process; the others queue.
+
+    SQLite would let them try again and again, which took most of the time of 60; on Postgres each would have a
+    connection of its own, of the hundred that a server has for everybody.
+    """
+    turn = _turns.setdefault((str(store), most), threading.Semaphore(most))
+    if not turn.acquire(timeout=WAIT):
+        raise WriteError(f"the ledger {store} cannot be used now: it is used by others for more than {WAIT:g} s")
+    try:
+        yield
+    finally:
+        turn.release()
+
+
 # ---------------------------------------------------------------- SQLite
 
 
@@ -113,7 +135,7 @@ class SQLite:
     @contextmanager
     def transaction(self, *, alone: bool = True) -> Iterator[Database]:
         """See Store."""
-        with self._opened() as connection:
+        with _turn(self, 1) if alone else contextlib.nullcontext(), self._opened() as connection:
             connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
             connection.execute("BEGIN IMMEDIATE" if alone else "BEGIN")
             try:
@@ -162,13 +184,13 @@ SETTINGS = f"""SELECT set_config('lock_timeout', '{WAIT:.0f}s', true),
 vanished holds the others up for 15 s, and what was committed survives a crash."""
 
 TOGETHER = 60.0
-"""Seconds for which a comparison of our clock with the server's is trusted."""
+"""Seconds after which the server is asked anew what time it is."""
 
 IDLE = 4
-"""How many connections a process keeps open between transactions."""
+"""How many read at once in a process, and how many connections it keeps open between transactions."""
 
 _idle: dict[tuple[int, str], list[psycopg.Connection[Any]]] = {}
-_offsets: dict[str, tuple[float, float]] = {}
+_clocks: dict[str, tuple[float, float]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,21 +204,21 @@ class Postgres:
         return f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     def clock(self) -> float:
-        """The server's, since machines disagree; ours plus the difference, as it was last measured."""
-        measured, offset = _offsets.get(self.url, (-TOGETHER, 0.0))
-        if time.monotonic() - measured >= TOGETHER:
+        """The server's, since machines disagree: as it was last asked, and what has passed since. Our own time of day
+        has no part in it, so it may be set meanwhile."""
+        known = _clocks.get(self.url)
+        if known is None or time.monotonic() - known[0] >= TOGETHER:
             with contextlib.suppress(WriteError), self.transaction(alone=False) as database:
-                before = time.time()
+                before = time.monotonic()
                 (row,) = database.rows("SELECT CAST(extract(epoch FROM clock_timestamp()) AS double precision) AS now")
-                offset = row["now"] - (before + time.time()) / 2
-                _offsets[self.url] = time.monotonic(), offset
-        return time.time() + offset
+                known = _clocks[self.url] = (before + time.monotonic()) / 2, row["now"]
+        return known[1] + time.monotonic() - known[0] if known else time.time()
 
     @contextmanager
     def transaction(self, *, alone: bool = True) -> Iterator[Database]:
         """See Store. Writers queue for one lock: nothing is ever tried again, as it would be at
         the level SERIALIZABLE, and statements see all that was committed before."""
-        with self._translated():
+        with _turn(self, 1 if alone else IDLE), self._translated():
             connection = self._begun(alone)
             try:
                 yield Database(
@@ -280,6 +302,53 @@ class Postgres:
         return said
 
 
+# ---------------------------------------------------------------- taking turns
+
+
+TURNS = 0x41464E
+"""The namespace of the advisory locks that machines take turns by."""
+
+_sessions: dict[tuple[int, str], psycopg.Connection[Any]] = {}
+_session_lock = threading.Lock()
+
+
+@contextmanager
+def turn(name: str) -> Iterator[bool]:
+    """Whether no other process that shares AFTERFRAME_DATABASE is at `name`; in the block none is. The database frees
+    it when the connection ends, however it ended. Without a shared database it is always one's turn.
+
+    Raises as a transaction does. Threads of a process must not ask for the same name.
+    """
+    address = os.environ.get("AFTERFRAME_DATABASE", "")
+    if not address:
+        yield True
+        return
+    server = Postgres(address)
+    with server._translated():
+        mine = _in_session(server, "SELECT pg_try_advisory_lock(%s, hashtext(%s))", name)
+    try:
+        yield mine
+    finally:
+        if mine:
+            with contextlib.suppress(Exception):  # it is free once the connection is gone
+                _in_session(server, "SELECT pg_advisory_unlock(%s, hashtext(%s))", name)
+
+
+def _in_session(server: Postgres, sql: str, name: str) -> bool:
+    """One session holds all the locks of a process: threads use it one after the other."""
+    key = os.getpid(), server.url
+    with _session_lock:
+        session = _sessions.get(key)
+        if session is None or session.closed:
+            session = _sessions[key] = server._connected()
+        try:
+            found = session.execute(sql.encode(), [TURNS, name]).fetchone()
+        except BaseException:
+            session.close()  # with what it held; who else does it then too changes nothing
+            raise
+        return bool(found and found[0])
+
+
 @lru_cache(maxsize=256)
 def _pyformat(sql: str) -> bytes:
     """`:name` as `%(name)s`, which is how psycopg wants it."""
@@ -291,6 +360,8 @@ def close_idle() -> None:
     for (pid, _), kept in list(_idle.items()):
         while kept and pid == os.getpid():
             kept.pop().close()
+    for key in [key for key in _sessions if key[0] == os.getpid()]:
+        _sessions.pop(key).close()
 
 
 atexit.register(close_idle)

@@ -50,6 +50,13 @@ def waits(ledger: Ledger, model: str, *, provider: str = "") -> Waits:
     )
 
 
+def timed(ledger: Ledger) -> frozenset[tuple[str, str]]:
+    """The providers and models that some wait is known of."""
+    sql = "SELECT DISTINCT provider, model FROM purchase WHERE done_at > 0"
+    with ledger.store.transaction(alone=False) as database:
+        return frozenset((row["provider"], row["model"]) for row in database.rows(sql))
+
+
 def _spread(seconds: Sequence[float]) -> Spread:
     """By nearest rank."""
     ranked = sorted(max(each, 0.0) for each in seconds)

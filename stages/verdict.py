@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-from stages.certificates import TEST_ORGANISATION, Signer
+from stages.certificates import TEST_ORGANISATION
 from stages.credentials import (
     Credentials,
     Json,
@@ -24,14 +24,19 @@ from stages.credentials import (
     ancestors,
     codes_in,
     deltas_of,
+    found_now,
     generator_of,
+    is_complete,
     record_of,
     results_of,
+    shown,
     source_type_of,
+    spec_version_of,
     tree_of,
     used_by,
 )
 from stages.manifest import AI_SOURCES, CAPTURE_SOURCES, GENERATOR, RECORD, UNKNOWN_ORIGIN
+from stages.signers import Signer
 
 Kind: TypeAlias = Literal["tampered", "broken", "untrusted", "expired"]
 Outcome: TypeAlias = Literal["proved", "absent", "tampered", "broken", "untrusted", "expired"]
@@ -47,6 +52,9 @@ MEDIA_HASHES = ("assertion.bmffHash", "assertion.dataHash", "assertion.boxesHash
 """Beginnings of the codes that bind a manifest to the picture and the sound."""
 
 
+ELSEWHERE = "manifest.inaccessible"
+"""The code of a manifest that would have to be fetched."""
+
 NOTHING = Credentials("absent")
 
 
@@ -56,6 +64,7 @@ class Verdict:
 
     `signer` is `test` for a test signer, else the certificate's common name.
     `origin` is the file that it was made from, as its manifest shows it.
+    `asked` says who was asked over the network, and what came of it; nobody is unless that was wanted.
     """
 
     verdict: Outcome
@@ -64,6 +73,7 @@ class Verdict:
     signer: str = ""
     origin: Credentials | None = None
     credentials: Credentials = NOTHING
+    asked: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -97,12 +107,16 @@ class Finding:
 # ---------------------------------------------------------------- judging
 
 
-def credentials_of(reading: Reading) -> Credentials:
-    """The credentials that a reading found, with those of the files it was made from."""
+def credentials_of(reading: Reading, *, media: bool = True) -> Credentials:
+    """The credentials that a reading found, with those of the files it was made from.
+
+    Without `media` a store was read alone: that it does not match what it was made for is then no finding.
+    """
     if not reading.report:
         state: State = "tampered" if reading.broken else "absent"
         return Credentials(state, (reading.failure,) if reading.failure else ())
     findings = [*_findings(reading), *_chain_findings(reading, None, strict=False)]
+    findings = [one for one in findings if media or not _needs_media(one.code)]
     return _graded(reading.report, findings)
 
 
@@ -124,7 +138,7 @@ def judge(
     label = reading.report["active_manifest"]
     findings = [*_findings(reading), *_chain_findings(reading, signer, strict=True)]
     if signer is not None:
-        findings += _signer_findings(reading.report["manifests"][label], label, signer)
+        findings += _signer_findings(reading, label, signer)
     if original is not None:
         findings += _original_findings(reading.report, original)
     if actions:
@@ -137,12 +151,19 @@ def judge(
     return Verdict(outcome, _sentence(outcome, tree, findings), _codes(findings), _signer_word(tree), tree.parent, tree)
 
 
+UNREAD = {
+    "afterframe.store.compressed": "The file is made to choke whoever reads it: it holds too many compressed manifests."
+}
+
+
 def _unreadable(reading: Reading) -> Verdict:
     credentials = credentials_of(reading)
     if reading.broken:
-        sentence = "The file is damaged: its content credentials cannot be read."
+        sentence = UNREAD.get(reading.failure, "The file is damaged: its content credentials cannot be read.")
         return Verdict("tampered", sentence, credentials.codes, credentials=credentials)
-    return Verdict("absent", "The file carries no content credentials.", credentials.codes, credentials=credentials)
+    elsewhere = f"; it says that they lie at {shown(reading.address)}" if reading.address else ""
+    sentence = f"The file carries no content credentials{elsewhere}."
+    return Verdict("absent", sentence, credentials.codes, credentials=credentials)
 
 
 def kind_of(code: str) -> Kind:
@@ -167,9 +188,12 @@ def _findings(reading: Reading) -> Iterator[Finding]:
         failures = _alone_failures(alone)
         yield from _trust_findings(reading, other, failures)
         yield from (_finding(code, other) for code in failures if _lasting(code) and not _needs_media(code))
+    yield from (Finding("untrusted", "signingCredential.untrusted", other) for other in sorted(reading.unvouched))
     for place, entry in _recorded(report):
-        # What a certificate was worth is asked anew of each manifest, above.
-        yield from (_finding(code, place) for code in codes_in(entry, "failure") if _lasting(code))
+        # What a certificate was worth is asked anew of each manifest, above. A manifest that lies elsewhere is
+        # missing, which is judged where a parent has to have one.
+        codes = (code for code in codes_in(entry, "failure") if code != ELSEWHERE)
+        yield from (_finding(code, place) for code in codes if _lasting(code))
 
 
 def _missing_successes(label: str, active: Json) -> Iterator[Finding]:
@@ -192,9 +216,12 @@ def _trust_findings(reading: Reading, label: str, failures: Sequence[str]) -> It
             yield _finding(code, label)
 
 
+REVOKED = frozenset({"signingCredential.revoked", "signingCredential.ocsp.revoked"})
+
+
 def _lasting(code: str) -> bool:
     """Whether a failure stays one however certificates and anchors change."""
-    return kind_of(code) in ("tampered", "broken")
+    return kind_of(code) in ("tampered", "broken") or code in REVOKED
 
 
 def _needs_media(code: str) -> bool:
@@ -215,8 +242,8 @@ def _recorded(report: Json) -> Iterator[tuple[str, Json]]:
             results = results_of(ingredient)
             yield place, results.get("activeManifest", {})
             yield from ((place, delta) for delta in deltas_of(results))
-    active = report["active_manifest"]
-    yield from ((active, delta) for delta in deltas_of(results_of(report)))
+    _, *deltas = found_now(report)
+    yield from deltas
 
 
 def _finding(code: str, label: str) -> Finding:
@@ -241,6 +268,8 @@ def _chain_findings(reading: Reading, signer: Signer | None, *, strict: bool) ->
         yield from _source_findings(label, manifest, manifests)
         if ours:
             yield from _record_findings(label, manifest)
+        if generator_of(manifest) == GENERATOR:
+            yield from _promise_findings(label, manifest)
 
 
 def _is_ours(manifest: Json, signer: Signer | None) -> bool:
@@ -299,6 +328,15 @@ def _record_findings(label: str, manifest: Json) -> Iterator[Finding]:
             yield Finding("broken", "afterframe.sourceType.missing", label)
 
 
+def _promise_findings(label: str, manifest: Json) -> Iterator[Finding]:
+    """Where a manifest of ours does not say what each of them does: that its list of actions is whole, and which
+    C2PA it follows. The asset rubrics ask for both (C2PA Asset Rubrics 1.0, of specification 2.4)."""
+    if not is_complete(manifest):
+        yield Finding("broken", "afterframe.actions.incomplete", label)
+    if not spec_version_of(manifest):
+        yield Finding("broken", "afterframe.specVersion.missing", label)
+
+
 def _said_to_be_ai(manifest: Json, ingredient: Json) -> bool:
     return any(
         action.get("digitalSourceType") in AI_SOURCES
@@ -322,9 +360,9 @@ def _comes_from_ai(manifest: Json, manifests: Json) -> bool:
     return any(source_type_of(manifests[label]) in AI_SOURCES for label in ancestors(manifest, manifests))
 
 
-def _signer_findings(manifest: Json, label: str, signer: Signer) -> Iterator[Finding]:
-    signature = manifest.get("signature_info", {})
-    if signature.get("cert_serial_number") != signer.serial or signature.get("common_name") != signer.name:
+def _signer_findings(reading: Reading, label: str, signer: Signer) -> Iterator[Finding]:
+    manifest = reading.report["manifests"][label]
+    if reading.leaves != {signer.fingerprint}:  # names and numbers can be copied, by another authority that is trusted
         yield Finding("untrusted", "afterframe.signer.other", label)
     elif generator_of(manifest) != GENERATOR:
         yield Finding("broken", "afterframe.generator.other", label)
@@ -349,9 +387,11 @@ def _original_findings(report: Json, original: Original) -> Iterator[Finding]:
 
 
 def _action_findings(manifest: Json, label: str, expected: Sequence[str]) -> Iterator[Finding]:
-    # The last one says how the file was written, which the log does not know.
+    # The last one says how a file was written that was made of another, which the log does not know.
     listed = [str(action.get("action")) for action in actions_of(manifest)]
-    if listed[:-1] != list(expected):
+    if listed[-1:] in (["c2pa.transcoded"], ["c2pa.repackaged"]):
+        listed.pop()
+    if listed != list(expected):
         yield Finding("broken", "afterframe.actions.differ", label)
 
 
@@ -375,8 +415,8 @@ def _state(findings: Sequence[Finding]) -> State:
 
 
 def _codes(findings: Sequence[Finding]) -> tuple[str, ...]:
-    """Each code once, the worst first."""
-    return tuple(dict.fromkeys(one.code for kind in WORST_FIRST for one in findings if one.kind == kind))
+    """Each code once, the worst first; those that others recorded may be any text."""
+    return tuple(dict.fromkeys(shown(one.code) for kind in WORST_FIRST for one in findings if one.kind == kind))
 
 
 def _signer_word(tree: Credentials) -> str:
@@ -394,6 +434,8 @@ BROKEN_SENTENCES = {
     "afterframe.original.other": "it was not made from the original given",
     "afterframe.original.notCarried": "it does not carry the original's credentials as they were",
     "afterframe.actions.differ": "the actions it lists are not those that were done",
+    "afterframe.actions.incomplete": "it does not say that the list of its actions is whole",
+    "afterframe.specVersion.missing": "it does not say which version of C2PA it follows",
 }
 
 
@@ -413,8 +455,10 @@ def _sentence(outcome: Outcome, tree: Credentials, findings: Sequence[Finding]) 
     what = "its signature" if here else "the signature of a file that it was made from"
     if outcome == "expired":
         return f"The file is intact, but the certificate behind {what} has expired."
+    if worst.code in REVOKED:
+        return f"The file is intact, but the certificate behind {what} was revoked by who issued it."
     name = _name_of(worst.label, tree)
-    return f"The file is intact, but no trust anchor given vouches for {what} (by {name})."
+    return f"The file is intact, but nobody trusted here vouches for {what} (by {name})."
 
 
 def _origin_words(tree: Credentials) -> str:

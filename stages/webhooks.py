@@ -23,8 +23,9 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -225,6 +226,13 @@ def _word(said: object, name: str) -> str:
 def _unsigned(who: str, job_id: str, state: str) -> Call:
     """Anyone may say it, so it counts once for each state that there is."""
     return Call(f"{who} {job_id} {state if state in EVENTS else 'other'}", job_id)
+
+
+def signatures(keys: Sequence[bytes], id: str, body: str) -> dict[str, str]:
+    """The headers with which we sign what we tell others, now, with each of `keys`."""
+    now = datetime.now(UTC)
+    signed = " ".join(Webhook(key).sign(id, now, body) for key in keys)
+    return {"webhook-id": id, "webhook-timestamp": str(int(now.timestamp())), "webhook-signature": signed}
 
 
 # ---------------------------------------------------------------- the server

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
+import buckets
 import postgres
 import psycopg
 import pytest
 from hypothesis import settings
-from lab import LOSSLESS, TAGS, film
+from lab import LOSSLESS, TAGS, film, shipped_ffmpeg
 
 from stages.stores import close_idle
 
@@ -22,6 +25,30 @@ def _home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     """No test sees the ledger or the paid originals of whoever runs it."""
     monkeypatch.setenv("AFTERFRAME_HOME", str(tmp_path_factory.mktemp("home")))
     monkeypatch.delenv("AFTERFRAME_DATABASE", raising=False)
+    monkeypatch.delenv("AFTERFRAME_STORE", raising=False)
+
+
+DEBIAN = Path("/usr/bin/ffmpeg")
+
+
+@cache
+def version(binary: str) -> str:
+    """Such as `5.1.9-0+deb12u1`, or nothing if there is no such ffmpeg."""
+    if not Path(binary).exists():
+        return ""
+    return subprocess.run([binary, "-version"], capture_output=True, text=True, check=True).stdout.split()[2]
+
+
+@pytest.fixture(params=["imageio-ffmpeg", "5.1"])
+def build(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The ffmpeg that renders."""
+    if request.param == "imageio-ffmpeg":
+        monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", shipped_ffmpeg())
+    elif not version(str(DEBIAN)).startswith("5.1"):
+        pytest.skip("needs ffmpeg 5.1 in /usr/bin: apt-get install ffmpeg, on Debian 12")
+    else:
+        monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(DEBIAN))
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +58,21 @@ def postgres_server() -> Iterator[str]:
         pytest.skip(postgres.LACKING)
     with postgres.server() as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of an S3 that lives as long as the session."""
+    with buckets.server() as address:
+        yield address
+
+
+@pytest.fixture
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A new bucket, and an environment that may use it."""
+    for name, value in buckets.environment(s3_server).items():
+        monkeypatch.setenv(name, value)
+    return buckets.bucket(s3_server)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

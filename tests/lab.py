@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
+from unittest import mock
 
 import av
 import imageio_ffmpeg
@@ -25,9 +29,16 @@ LOSSLESS = ("-c:v", "libx264", "-preset", "ultrafast", "-crf", "0", "-bf", "0")
 COUNTED = "color=s=160x90:r={rate}:d={seconds},format=yuv420p,geq=lum=32+2*N:cb=128:cr=128," + TAGS
 
 
+def shipped_ffmpeg() -> str:
+    """The ffmpeg of imageio-ffmpeg, whichever one is tried: what a test begins with must not depend on that."""
+    with mock.patch.dict(os.environ):
+        os.environ.pop("IMAGEIO_FFMPEG_EXE", None)
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+
+
 def film(target: Path, *arguments: str) -> Path:
     """Run ffmpeg with `arguments` to make `target`."""
-    argv = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-y", *arguments, str(target)]
+    argv = [shipped_ffmpeg(), "-v", "error", "-nostdin", "-y", *arguments, str(target)]
     subprocess.run(argv, check=True)
     return target
 
@@ -111,6 +122,30 @@ def onsets(sound: Samples, rate: int = 48_000) -> list[float]:
     """When each click begins, in seconds."""
     loud = np.flatnonzero(np.abs(sound) > np.abs(sound).max() / 2)
     return [float(at) / rate for before, at in zip([-rate, *loud], loud, strict=False) if at - before > rate // 20]
+
+
+# ---------------------------------------------------------------- looping
+
+
+@dataclass(frozen=True, slots=True)
+class Seam:
+    """What happens where a looped film begins anew, and what usually happens from frame to frame and sample
+    to sample in it: mean absolute luma difference, and the step of the wave, full scale 1."""
+
+    jump: float
+    usual_jump: float
+    step: float
+    usual_step: float
+
+
+def seam(file: Path) -> Seam:
+    """How a film looks and sounds where its end is followed by its beginning."""
+    frames = [frame.astype(np.float32) for frame in luma(file)]
+    jumps = [float(np.abs(one - other).mean()) for one, other in pairwise(frames)]
+    heard = samples(file)[:, : sound_of(file).samples]  # AAC decodes to whole packets
+    step = float(np.abs(heard[:, -1] - heard[:, 0]).max())
+    usual_step = float(np.abs(np.diff(heard, axis=1)).max(axis=0).mean())
+    return Seam(float(np.abs(frames[-1] - frames[0]).mean()), float(np.mean(jumps)), step, usual_step)
 
 
 # ---------------------------------------------------------------- clips

@@ -1,6 +1,7 @@
 """A real Postgres for tests: Debian's, in a temporary folder, on a free port, as a user without rights.
 
 with server() as address: ...            # postgresql://afterframe@127.0.0.1:PORT/postgres
+with running(net="10.0.0.0/24", host="10.0.0.1") as one: one.crash(); one.start()
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda each: int(each.parent.name))
 LACKING = "no Postgres here: apt-get install postgresql"
 
 # Tests kill clients, never the server: it need not sync.
-SETTINGS = {"fsync": "off", "full_page_writes": "off", "max_connections": "60", "log_min_messages": "fatal"}
+SETTINGS = {"fsync": "off", "full_page_writes": "off", "max_connections": "200", "log_min_messages": "fatal"}
 
 
 def is_here() -> bool:
@@ -29,33 +31,81 @@ def is_here() -> bool:
     return bool(BINARIES) and (BINARIES[-1] / "initdb").exists()
 
 
+@dataclass(slots=True)
+class Server:
+    """One, whose files are in `folder`, at `host` and 127.0.0.1; those of `net` may come, too."""
+
+    folder: Path
+    host: str
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        """For whoever can reach `host`."""
+        return f"postgresql://afterframe@{self.host}:{self.port}/postgres"
+
+    def make(self, net: str) -> None:
+        """Its files."""
+        data = self.folder / "data"
+        initdb = [str(BINARIES[-1] / "initdb"), "-D", str(data), "-U", "afterframe", "-A", "trust", "--no-sync"]
+        subprocess.run(
+            [*_without_rights(), *initdb, "-E", "UTF8", "--locale=C"],
+            check=True, capture_output=True, cwd=self.folder,
+        )  # fmt: skip
+        if net:
+            with (data / "pg_hba.conf").open("a", encoding="utf-8") as rules:
+                rules.write(f"host all all {net} trust\n")
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        hosts = ",".join(dict.fromkeys((self.host, "127.0.0.1")))
+        options = [f"-c{name}={value}" for name, value in {**SETTINGS, "listen_addresses": hosts}.items()]
+        where = ["-D", str(self.folder / "data"), "-p", str(self.port), "-k", str(self.folder)]
+        dies_with_us = [*(_without_rights() or ["setpriv"]), "--pdeathsig", "INT"]
+        command = [*dies_with_us, str(BINARIES[-1] / "postgres"), *where, *options]
+        self.process = subprocess.Popen(command, cwd=self.folder, stderr=subprocess.DEVNULL)
+        _wait_for(self.port, self.process)
+
+    def crash(self) -> None:
+        """End it at once: all sessions are lost, and what was not committed."""
+        if self.process:
+            self.process.send_signal(signal.SIGQUIT)
+            self.process.wait(30)
+
+
 @contextlib.contextmanager
 def server() -> Iterator[str]:
     """A server that ends with the block, or with its parent; its address."""
+    with running() as one:
+        yield one.address
+
+
+@contextlib.contextmanager
+def running(host: str = "127.0.0.1", net: str = "") -> Iterator[Server]:
+    """The same, to maltreat; at `host` for those of `net`."""
     folder = Path(tempfile.mkdtemp(prefix="afterframe-pg-"))
-    prefix: list[str] = []
-    if os.geteuid() == 0:  # Postgres refuses to run as root
+    if os.geteuid() == 0:
         shutil.chown(folder, "postgres", "postgres")
-        prefix = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
     try:
-        data = folder / "data"
-        initdb = [str(BINARIES[-1] / "initdb"), "-D", str(data), "-U", "afterframe", "-A", "trust", "--no-sync"]
-        subprocess.run([*prefix, *initdb, "-E", "UTF8", "--locale=C"], check=True, capture_output=True, cwd=folder)
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        options = [f"-c{name}={value}" for name, value in SETTINGS.items()]
-        command = [str(BINARIES[-1] / "postgres"), "-D", str(data), "-p", str(port), "-k", str(folder), *options]
-        dies_with_us = [*(prefix or ["setpriv"]), "--pdeathsig", "INT"]
-        process = subprocess.Popen([*dies_with_us, *command], cwd=folder, stderr=subprocess.DEVNULL)
+            probe.bind((host, 0))
+            one = Server(folder, host, probe.getsockname()[1])
+        one.make(net)
         try:
-            _wait_for(port, process)
-            yield f"postgresql://afterframe@127.0.0.1:{port}/postgres"
+            one.start()
+            yield one
         finally:
-            process.send_signal(signal.SIGQUIT)  # at once: nothing here is worth keeping
-            process.wait(30)
+            one.crash()  # nothing here is worth keeping
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _without_rights() -> list[str]:
+    """Postgres refuses to run as root."""
+    if os.geteuid() != 0:
+        return []
+    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -41,6 +42,14 @@ def test_its_recipe_is_the_packaged_one() -> None:
         yaml.safe_load(text) for text in (blocks("yaml")[0], (ROOT / "presets/recipes/hello.yaml").read_text())
     )
     assert shown == packaged
+
+
+def test_its_second_recipe_can_be_bought(tmp_path: Path) -> None:
+    (tmp_path / "fox.yaml").write_text(blocks("yaml")[1], encoding="utf-8")
+    env = {**os.environ, "AFTERFRAME_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-m", "pipeline", "plan", "fox.yaml", "--sim"]
+    told = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert "to pay (SIMULATED: nothing is paid)" in told.stdout, told.stderr
 
 
 def test_every_packaged_recipe_is_named_and_reads() -> None:

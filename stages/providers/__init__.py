@@ -9,22 +9,40 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from stages.clip import Size
 
 State = Literal["queued", "running", "done", "failed", "gone"]
+Work = Literal["film", "remix", "extend", "upscale", "draw", "speak", "foley", "score"]
+FILMS: frozenset[Work] = frozenset({"film"})
+"""What every provider does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footage:
+    """A film that was bought, to be worked on: its file, and the provider's id of its job, empty where another
+    account made it."""
+
+    file: Path
+    job_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class VideoRequest:
     """What is asked of a generator. `seconds` is one of the lengths that `model` sells.
 
+    `work` is to film, or what is to be done to `footage`: `remix` films it anew
+    as `prompt` says, `extend` goes on for `seconds` more, `upscale` makes it
+    `size`; `draw` makes a picture, which has no seconds, `foley` and `score` a sound, which has no size; `speak`
+    says `prompt`, of which neither is known before.
     `reference` becomes the first frame and `last_frame` the last; both have
-    exactly `size`. `audio` False asks for a silent film where sound costs.
+    exactly `size`. `references` are pictures of any size that a drawing takes
+    after, in order. `audio` False asks for a silent film where sound costs.
     `negative` is what should not be seen, `loop` asks for a seamless loop; what
-    a protocol cannot say is refused with InputError, never dropped. `options`
-    are whatever else one protocol understands, as pairs of text.
+    a protocol cannot say is refused with InputError, never dropped. `camera` is
+    how the camera moves, which the prompt says too: for protocols that have
+    parameters of it. `options` are whatever else one protocol understands, as pairs of text.
     """
 
     prompt: str
@@ -38,6 +56,10 @@ class VideoRequest:
     negative: str = ""
     loop: bool = False
     options: tuple[tuple[str, str], ...] = ()
+    camera: str = ""
+    work: Work = "film"
+    footage: Footage | None = None
+    references: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +69,8 @@ class VideoJob:
     `gone` means that the provider does not know the id. `progress` is 0 to 1.
     A failed job has `failure` (as in ProviderError), and the provider's own
     `code` and `text`; `billed` says whether it may be billed all the same,
-    where that is known. Times are seconds since 1970.
+    where that is known. Times are seconds since 1970. `work` is what was done,
+    and `footage` the job whose film it was done to; both are rarely said.
     """
 
     id: str
@@ -63,6 +86,8 @@ class VideoJob:
     model: str = ""
     prompt: str = ""
     billed: bool | None = None
+    work: Work | Literal[""] = ""
+    footage: str = ""
 
 
 class Provider(Protocol):
@@ -72,7 +97,8 @@ class Provider(Protocol):
     `find` works. `settle`: seconds after which a request that was sent shows
     up in `find` or never will; longer than the request's own time limits plus
     the provider's delays. `poll`: the shortest distance between two looks at
-    a job; `typical`: after how long the first look is worth its while.
+    a job; `typical`: after how long the first look is worth its while. What it
+    does besides filming it says in `works` (`works_of`).
     """
 
     @property
@@ -109,4 +135,26 @@ class Provider(Protocol):
 
     def find(self, since: float) -> list[VideoJob]:
         """All jobs of the account created at or after `since` (seconds since 1970), newest first."""
+        ...
+
+
+def works_of(provider: Provider) -> frozenset[Work]:
+    """The kinds of work that `provider` says it does, in `works`; one that does not say films."""
+    found: frozenset[Work] = getattr(provider, "works", FILMS)
+    return found
+
+
+@runtime_checkable
+class HandsOver(Protocol):
+    """A provider whose very answer is the goods: what came is kept here until the ledger has it.
+
+    Besides what every provider does (`stages/providers/handover.py`).
+    """
+
+    def received(self, key: str) -> VideoJob | None:
+        """What came for the request that was sent with `key`, whether or not anybody was told."""
+        ...
+
+    def clear(self, job_id: str) -> None:
+        """Throw away what the ledger has by now."""
         ...

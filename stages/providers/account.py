@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from stages.errors import ProviderRefused
-from stages.http import Service, fetch
+from stages.http import Answer, Service, fetch
+from stages.providers import FILMS, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,11 @@ class Account:
         return self.base_url or next(filter(None, named), self.usual_url)
 
     @property
+    def works(self) -> frozenset[Work]:
+        """The kinds of work that can be asked for."""
+        return FILMS
+
+    @property
     def service(self) -> Service:
         """The server, for stages/http.py."""
         return Service(
@@ -83,3 +89,10 @@ class Account:
                 if last:
                     sentence = f"{self.name} no longer hands out the film"
                     raise ProviderRefused(sentence, "expired", error.code or "403", error.text) from None
+
+
+def known(service: Service, job_id: str, answer: Answer) -> Answer:
+    """`answer`, unless it says that there is no such job: then there is no film, or no longer."""
+    if answer.status in (404, 410):
+        raise ProviderRefused(f"{service.name} does not know job {job_id}", "expired", str(answer.status))
+    return answer

@@ -20,7 +20,8 @@ from typing import Any, Literal
 
 from stages.errors import InputError
 from stages.http import data_url
-from stages.providers import VideoRequest
+from stages.providers import FILMS, VideoRequest, Work
+from stages.providers.works import WISHES, check_wishes, job_of, wishes
 
 Upload = tuple[str, Path, str]
 """A field's name, a file and its media type."""
@@ -49,6 +50,8 @@ class Dialect:
       which there may be a last frame, each with its role
     - `negative`, `seed` and `sound` are the fields for these; empty where there
       is none. Nobody has one for a loop
+    - `works`: what can be done to its own films, besides filming: `remix` at
+      `/videos/{id}/remix`, `extend` at `/videos/extensions`
     - `echoes`: what comes back in a job as it was sent, so that a job whose
       answer was lost can be known by it. All else is left out of a VideoJob:
       compared with what was sent, it would hide the job, and it be paid twice
@@ -70,6 +73,7 @@ class Dialect:
     negative: str = ""
     seed: str = ""
     sound: str = ""
+    works: frozenset[Work] = FILMS
     echoes: frozenset[str] = frozenset({"model", "prompt", "seconds", "size"})
     lists: bool = True
     idempotent: bool = False
@@ -92,14 +96,15 @@ class Dialect:
 
     def lacks(self, request: VideoRequest) -> tuple[str, ...]:
         """The fields of `request` that ask for something this protocol has no words for."""
-        asked = {
-            "last_frame": request.last_frame is not None and self.pictures != "roles",
-            "audio": not request.audio and not self.sound,
-            "negative": bool(request.negative) and not self.negative,
-            "loop": request.loop,
-            "seed": request.seed is not None and not self.seed,
+        words = {
+            "reference": True,
+            "last_frame": self.pictures == "roles",
+            "audio": bool(self.sound),
+            "negative": bool(self.negative),
+            "loop": False,
+            "seed": bool(self.seed),
         }
-        return tuple(name for name, in_vain in asked.items() if in_vain)
+        return tuple(wish for wish in wishes(request) if not words[wish])
 
     def said(self, request: VideoRequest) -> tuple[dict[str, Any], Upload | None]:
         """`request` in its words: the fields, and the file where one is uploaded.
@@ -107,8 +112,8 @@ class Dialect:
         Raises InputError for what it has no words for: dropped, it would be paid for and missed.
         """
         if lacking := self.lacks(request):
-            wishes = " or ".join(WISHES[name] for name in lacking)
-            raise InputError(f"{self.name} has no words for {wishes}: nothing was sent", lacking[0])
+            meant = " or ".join(WISHES[name] for name in lacking)
+            raise InputError(f"{self.name} has no words for {meant}: nothing was sent", lacking[0])
         form = self.encoding == "multipart"
         fields: dict[str, Any] = {name: text if form else _typed(text) for name, text in request.options}
         fields |= {"model": request.model, "prompt": request.prompt, "size": str(request.size)}
@@ -122,6 +127,19 @@ class Dialect:
         pictures, upload = self._shown(request)
         fields |= pictures
         return {name: _text(value) for name, value in fields.items()} if form else fields, upload
+
+    def told(self, request: VideoRequest) -> tuple[tuple[str, ...], dict[str, Any]]:
+        """What is to be done to a film, in its words: the path behind `videos`, and the JSON that goes there.
+
+        How large and how long the film is, and which model films, its job says.
+        Raises InputError as `said` does, and for a film of another account.
+        """
+        job_id, own = job_of(self.name, request), dict(request.options)
+        check_wishes(self.name, request, options=own)
+        fields = {name: _typed(text) for name, text in own.items()} | {"prompt": request.prompt}
+        if request.work == "remix":
+            return (job_id, "remix"), fields
+        return ("extensions",), fields | {"seconds": str(request.seconds), "video": {"id": job_id}}
 
     def _shown(self, request: VideoRequest) -> tuple[dict[str, Any], Upload | None]:
         """The frames as fields, or as a file to upload."""
@@ -140,14 +158,6 @@ class Dialect:
 
 
 SECONDS: Mapping[str, Callable[[int], object]] = {"text": str, "integer": int, "number": float}
-
-WISHES = {
-    "last_frame": "a last frame",
-    "audio": "a film without sound (`strip_audio` takes it off)",
-    "negative": "what should not be seen",
-    "loop": "a loop (the `loop` edit makes one)",
-    "seed": "a seed",
-}
 
 
 def _typed(text: str) -> object:
@@ -170,6 +180,7 @@ OPENAI = Dialect(  # openai-openapi 2.3.0; closed on 2026-09-24
     url_variable="OPENAI_BASE_URL",
     keys=(Key("OPENAI_API_KEY"),),
     needs_key=True,
+    works=frozenset({"film", "remix", "extend"}),
     deletes="finished",
 )
 
@@ -179,6 +190,7 @@ AZURE = Dialect(  # v1 path; `model` is the name of a deployment; Sora retired o
     path="/openai/v1",
     keys=(Key("AZURE_OPENAI_API_KEY", "api-key", ""), Key("AZURE_OPENAI_AD_TOKEN")),
     needs_key=True,
+    works=frozenset({"film", "remix"}),
     echoes=frozenset({"prompt", "seconds", "size"}),  # whether `model` is then the deployment is not established
     deletes="finished",
 )
@@ -235,6 +247,7 @@ LITELLM = Dialect(
     name="litellm",
     url_variable="LITELLM_BASE_URL",
     keys=(Key("LITELLM_API_KEY"), Key("LITELLM_MASTER_KEY")),
+    works=frozenset({"film", "remix", "extend"}),  # as far as whoever films behind it has them
     echoes=frozenset({"prompt", "seconds", "size"}),
     lists=False,
     deletes="",

@@ -1,7 +1,7 @@
 """fal's queue: one protocol for many models, each with its own spelling of a request.
 
 Written from fal-client 1.0.3, @fal-ai/client 1.10.1 (the models' schemas) and
-fal's pages. What a request looks like is data, in FAMILIES. A job that failed
+fal's pages. What a request looks like is data, in FAMILIES and UPSCALERS. A job that failed
 is COMPLETED as well; its result then answers 4xx or 5xx.
 """
 
@@ -15,9 +15,10 @@ from typing import Any
 
 from stages.errors import InputError, ProviderRefused, ProviderUnavailable
 from stages.http import Answer, ask, checked, data_url, error_words, fetch, is_moderation
-from stages.providers import State, VideoJob, VideoRequest
-from stages.providers.account import Account
+from stages.providers import State, VideoJob, VideoRequest, Work
+from stages.providers.account import Account, known
 from stages.providers.spelling import shape
+from stages.providers.works import check_wishes, check_work, footage_of
 
 STATES: Mapping[str, State] = {"IN_QUEUE": "queued", "IN_PROGRESS": "running"}
 NAME = r"\w[\w.-]*"
@@ -38,6 +39,8 @@ class Family:
     `audio`, `seed` and `negative` are fields, empty where there are none.
     `ratio_of_image` says whether a request with a picture still names its
     shape. `lengths` are the seconds of a resolution, where not all of them.
+    `extension` is the path behind the id that makes a film longer, `added` by
+    how many seconds; empty and 0 where there is none.
     """
 
     ratios: tuple[str, ...]
@@ -56,6 +59,8 @@ class Family:
     lengths: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     always: Mapping[str, Any] = field(default_factory=dict)
     options: tuple[str, ...] = ()
+    extension: str = ""
+    added: int = 0
 
 
 VEO = Family(
@@ -73,6 +78,8 @@ VEO = Family(
     # By default fal rewrites a prompt that breaks a policy, and says nothing.
     always={"auto_fix": False},
     options=("safety_tolerance",),
+    extension="/extend-video",
+    added=7,
 )
 SEEDANCE = Family(
     ratios=("16:9", "9:16"),  # of the other four it is not known how many pixels come
@@ -91,12 +98,17 @@ KLING = Family(
 FAMILIES: Mapping[str, Family] = {
     "fal-ai/veo3.1": VEO,
     "fal-ai/veo3.1/fast": VEO,
-    "fal-ai/veo3.1/lite": replace(VEO, resolutions=("720p", "1080p"), lengths={"1080p": (8,)}),
+    "fal-ai/veo3.1/lite": replace(VEO, resolutions=("720p", "1080p"), lengths={"1080p": (8,)}, extension="", added=0),
     "bytedance/seedance-2.0": SEEDANCE,
     "bytedance/seedance-2.0/fast": SEEDANCE,
     "kling/v4": KLING,
 }
 """By the model's id, which is the part of the path that its endpoints share."""
+
+UPSCALERS: Mapping[str, Mapping[int, str]] = {
+    "fal-ai/seedvr/upscale/video": {720: "720p", 1080: "1080p", 1440: "1440p", 2160: "2160p"},
+}
+"""The endpoints that make a film larger, and how they call a size, by its shorter side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +126,14 @@ class Fal(Account):
     key_variable: str = "FAL_KEY"
     name: str = "fal"
 
+    @property
+    def works(self) -> frozenset[Work]:
+        """All that there is an endpoint for."""
+        return frozenset(SPELLED)
+
     def submit(self, request: VideoRequest, key: str) -> VideoJob:
         """Queue the request. Without `x-fal-no-retry` fal films up to ten times."""
+        check_work(self.name, request, self.works)
         path, body = asked(request)
         webhook = dict(request.options).get("fal_webhook")
         answer = ask(
@@ -152,7 +170,7 @@ class Fal(Account):
     def download(self, job_id: str, target: Path) -> None:
         """Write the film to `target`. Files are public: the key stays here."""
         for left in reversed(range(TRIES)):
-            data = self._checked(ask(self.service, "GET", _path(job_id))).data()
+            data = self._checked(known(self.service, job_id, ask(self.service, "GET", _path(job_id)))).data()
             url = _url(self._checked(self._result(job_id, data)))
             if not url:
                 raise ProviderRefused(f"{self.name} has no film for {job_id}", "expired", "no_video")
@@ -189,19 +207,17 @@ class Fal(Account):
         return checked(self.service, answer)
 
 
-def fal(typical: float = 60.0) -> Fal:
-    """The account that FAL_KEY and FAL_BASE_URL name."""
-    return Fal(typical=typical)
-
-
 # ---------------------------------------------------------------- what is asked
 
 
 def asked(request: VideoRequest) -> tuple[str, dict[str, Any]]:
     """The path and the body of a request. Raises InputError for what its model has no field for."""
-    family = FAMILIES.get(request.model)
-    if family is None:
-        raise InputError(f"fal: it is not known how to ask '{request.model}'; known are {', '.join(FAMILIES)}", "model")
+    return SPELLED[request.work](request)
+
+
+def filmed(request: VideoRequest) -> tuple[str, dict[str, Any]]:
+    """Of a film."""
+    family = _family(request)
     ratio, resolution = shape(request.size)
     _check_size(request, family, ratio, resolution)
     body: dict[str, Any] = {
@@ -222,6 +238,62 @@ def asked(request: VideoRequest) -> tuple[str, dict[str, Any]]:
         path = family.image
         body[family.first] = data_url(request.reference)
     return f"{request.model}{path}", body
+
+
+def extended(request: VideoRequest) -> tuple[str, dict[str, Any]]:
+    """Of going on where a film ends; `auto` is the film's own shape."""
+    family = _family(request)
+    heard = [name for name in ("audio", "seed", "negative") if getattr(family, name)]
+    check_wishes(request.model, request, heard, (*family.options, "fal_webhook"))
+    ratio, resolution = shape(request.size)
+    if not family.extension:
+        raise InputError(f"{request.model} cannot go on where a film ends", "model")
+    if request.seconds != family.added:
+        raise InputError(f"{request.model} goes on for {family.added} s, not for {request.seconds} s", "length")
+    if ratio not in family.ratios or resolution not in ("720p", "1080p"):
+        raise InputError(f"{request.model} goes on with 720p and 1080p, not with {request.size}", "frame")
+    body = {
+        **family.always,
+        "prompt": request.prompt,
+        "duration": family.spelled(request.seconds),
+        "resolution": resolution,
+        "aspect_ratio": ratio,
+        "video_url": data_url(footage_of(request).file, "video/mp4"),
+        **dict(_wishes(request, family)),
+    }
+    return f"{request.model}{family.extension}", body
+
+
+def upscaled(request: VideoRequest) -> tuple[str, dict[str, Any]]:
+    """Of making a film larger."""
+    check_wishes(request.model, request, ("seed",), ("fal_webhook",))
+    resolutions = UPSCALERS.get(request.model)
+    if resolutions is None:
+        raise InputError(f"fal can make a film larger with {', '.join(UPSCALERS)}, not with {request.model}", "model")
+    side = min(request.size.width, request.size.height)
+    if side not in resolutions:
+        sold = ", ".join(resolutions.values())
+        raise InputError(f"{request.model} makes films of {sold}, not of {request.size}", "frame")
+    body = {
+        "video_url": data_url(footage_of(request).file, "video/mp4"),
+        "upscale_mode": "target",
+        "target_resolution": resolutions[side],
+    }
+    return request.model, body | ({} if request.seed is None else {"seed": request.seed})
+
+
+SPELLED: Mapping[Work, Callable[[VideoRequest], tuple[str, dict[str, Any]]]] = {
+    "film": filmed,
+    "extend": extended,
+    "upscale": upscaled,
+}
+
+
+def _family(request: VideoRequest) -> Family:
+    family = FAMILIES.get(request.model)
+    if family is None:
+        raise InputError(f"fal: it is not known how to ask '{request.model}'; known are {', '.join(FAMILIES)}", "model")
+    return family
 
 
 def _check_size(request: VideoRequest, family: Family, ratio: str, resolution: str) -> None:

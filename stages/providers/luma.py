@@ -6,7 +6,8 @@ facts/providers.md section 5. Both say sizes as a shape and a number of lines,
 lengths as `5s`, and make silent films; neither knows a seed or a negative
 prompt. Agents takes images within the request and has no list; Dream Machine
 has a list, and takes images as addresses only, which is why a reference cannot
-go there.
+go there. Both film a film anew; Dream Machine makes its own ones larger. That
+Agents goes on where a film ends, with a film of 5 s for itself, is not done here.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from typing import Any
 from stages.clip import Size
 from stages.errors import InputError, ProviderRefused, ProviderUnavailable
 from stages.http import Answer, Service, ask, data_url, error_words, is_moderation, refusal
-from stages.providers import State, VideoJob, VideoRequest
-from stages.providers.account import Account
+from stages.providers import FILMS, State, VideoJob, VideoRequest, Work
+from stages.providers.account import Account, known
 from stages.providers.spelling import instant
+from stages.providers.works import check_wishes, check_work, footage_of, job_of, nothing_sent
 
 STATES: Mapping[str, State] = {
     "queued": "queued",
@@ -45,12 +47,28 @@ FAILURES: Mapping[str, str] = {
     "rate_limited": "transient",
 }
 
+CONCEPTS = (
+    "static handheld pov selfie overhead low_angle high_angle over_the_shoulder tiny_planet bolt_cam dolly_zoom zoom_in"
+    " zoom_out pan_left pan_right truck_left pedestal_up pedestal_down orbit_left orbit_right roll_left roll_right"
+)
+"""What Dream Machine has a parameter for of what a camera does (docs.lumalabs.ai/changelog/concepts, as far as
+it is quoted there)."""
+
 PROMPT = 6000
 IMAGES = ("image/jpeg", "image/png", "image/webp")
 IMAGE = 50 * 1024 * 1024
 """Bytes of an image that Agents takes."""
 GRID = 24
 """Frames a second of the grid that keyframes are placed on."""
+
+FOOTAGE = 200 * 1000 * 1000
+"""Bytes of a film that Agents takes within the request."""
+MODE = "flex_2"
+"""How far Dream Machine may go from a film, if `mode` does not say: the middle of nine steps from `adhere_1` to
+`reimagine_3`."""
+
+WORKS: Mapping[str, Work] = {"video": "film", "modify_video": "remix", "upscale_video": "upscale"}
+"""What Dream Machine calls them."""
 
 PAGE = 100
 PAGES = 200
@@ -96,10 +114,19 @@ class Luma(Account):
     key_variable: str = "LUMA_AGENTS_API_KEY"
     name: str = "luma"
 
+    @property
+    def works(self) -> frozenset[Work]:
+        """Filming, and filming a film anew."""
+        return FILMS | {"remix"}
+
     def submit(self, request: VideoRequest, key: str) -> VideoJob:
         """Create the generation. `key` goes along as X-Request-Id: it makes nothing once, but support can find it."""
-        body = ordered(request)
-        body["video"] |= anchors(request)
+        check_work(self.name, request, self.works)
+        if request.work == "remix":
+            body = edited(request)
+        else:
+            body = ordered(request)
+            body["video"] |= anchors(request)
         answer = ask(self.service, "POST", "generations", data=body, headers={"X-Request-Id": key})
         return _sold(self.service, answer, request, AGENTS)
 
@@ -127,9 +154,24 @@ class DreamMachine(Account):
     name: str = "luma_dream_machine"
     can_list: bool = True
 
+    @property
+    def works(self) -> frozenset[Work]:
+        """All that there is a path for."""
+        return frozenset(WORKS.values())
+
     def submit(self, request: VideoRequest, key: str) -> VideoJob:
         """Create the generation. The `key` goes nowhere: Dream Machine knows none."""
-        answer = ask(self.service, "POST", "generations/video", data=dreamt(request))
+        check_work(self.name, request, self.works)
+        if request.work == "upscale":
+            path, body = enlarged(request)
+        elif request.work == "remix":
+            path, body = "generations/video/modify", modified(request)
+            if "media" not in body:
+                with nothing_sent():
+                    body["media"] = {"url": _address(self.service, job_of(self.name, request))}
+        else:
+            path, body = "generations/video", dreamt(request)
+        answer = ask(self.service, "POST", path, data=body)
         return _sold(self.service, answer, request, DREAMS)
 
     def check(self, job_id: str) -> VideoJob:
@@ -162,16 +204,6 @@ class DreamMachine(Account):
         _accepted(self.service, ask(self.service, "DELETE", _path(job_id)))
 
 
-def luma(typical: float = 60.0) -> Luma:
-    """The account that LUMA_AGENTS_API_KEY and LUMA_AGENTS_BASE_URL name; `typical` is the model's filming time."""
-    return Luma(typical=typical)
-
-
-def luma_dream_machine(typical: float = 60.0) -> DreamMachine:
-    """The account that LUMAAI_API_KEY and LUMAAI_BASE_URL name; `typical` is the model's filming time."""
-    return DreamMachine(typical=typical)
-
-
 # ---------------------------------------------------------------- asking
 
 
@@ -181,9 +213,7 @@ def ordered(request: VideoRequest) -> dict[str, Any]:
     shape, resolution = AGENTS.named(request.size)
     if request.seconds not in (5, 10):
         raise InputError(f"{request.model} films 5 or 10 s, not {request.seconds} s", "seconds")
-    if not 1 <= len(request.prompt) <= PROMPT:
-        sentence = f"the prompt has {len(request.prompt)} characters; {request.model} takes 1 to {PROMPT}"
-        raise InputError(sentence, "prompt")
+    _check_prompt(request)
     if request.loop and (request.seconds != 5 or request.last_frame):
         raise InputError(f"{request.model} loops films of 5 s, and none with a last frame of its own", "loop")
     video: dict[str, Any] = {"resolution": resolution, "duration": f"{request.seconds}s"}
@@ -229,11 +259,76 @@ def dreamt(request: VideoRequest) -> dict[str, Any]:
         "loop": request.loop,
     }
     options = dict(request.options)
-    if concepts := options.pop("concepts", ""):
-        body["concepts"] = [{"key": key.strip()} for key in concepts.split(",")]
+    moves = options.pop("concepts", "").split(",") if "concepts" in options else concepts(request.camera)
+    if moves:
+        body["concepts"] = [{"key": key.strip()} for key in moves]
     if options:
         body["keyframes"] = {name: {"type": "image", "url": url} for name, url in sorted(options.items())}
     return body
+
+
+def concepts(camera: str) -> list[str]:
+    """Dream Machine's own names of what the camera does, where words say one: `slow orbit left` has `orbit_left`."""
+    words = " ".join(camera.lower().replace("-", " ").split())
+    return [key for key in CONCEPTS.split() if re.search(rf"\b{key.replace('_', ' ')}\b", words)]
+
+
+def edited(request: VideoRequest) -> dict[str, Any]:
+    """The body for Agents to film a film anew: its own by its generation, another within. The shape and the length
+    are the film's. Raises InputError for what it cannot say."""
+    check_wishes("luma", request, options=("strength", "user_id"))
+    _check_prompt(request)
+    _, resolution = AGENTS.named(request.size)
+    options, footage = dict(request.options), footage_of(request)
+    strength = options.pop("strength", "")
+    source = {"generation_id": footage.job_id} if footage.job_id else _film(footage.file)
+    return {
+        "model": request.model,
+        "type": "video_edit",
+        "prompt": request.prompt,
+        "source": source,
+        "video": {"resolution": resolution, "edit": {"strength": strength} if strength else {"auto_controls": True}},
+        **options,
+    }
+
+
+def modified(request: VideoRequest) -> dict[str, Any]:
+    """The body for Dream Machine to film a film anew, but for the address of one of its own. Raises InputError."""
+    check_wishes("luma", request, options=("media", "mode"))
+    options, footage = dict(request.options), footage_of(request)
+    if not footage.job_id and "media" not in options:
+        sentence = f"{request.model} takes films as public https addresses only: put {footage.file.name} somewhere"
+        raise InputError(f"{sentence} and name it in the option media", "footage")
+    body: dict[str, Any] = {
+        "generation_type": "modify_video",
+        "model": request.model,
+        "prompt": request.prompt,
+        "mode": options.get("mode", MODE),
+    }
+    return body | ({"media": {"url": options["media"]}} if "media" in options else {})
+
+
+def enlarged(request: VideoRequest) -> tuple[str, dict[str, Any]]:
+    """Where Dream Machine makes one of its films larger, and the body. Raises InputError for what it cannot say."""
+    check_wishes("luma", request)
+    _, resolution = DREAMS.named(request.size)
+    path = f"{_path(job_of('luma', request))}/upscale"
+    return path, {"generation_type": "upscale_video", "resolution": resolution}
+
+
+def _film(film: Path) -> dict[str, str]:
+    media_type = mimetypes.guess_type(film.name)[0] or ""
+    if not media_type.startswith("video/"):
+        raise InputError(f"{film}: luma takes films, such as MP4", "footage")
+    if film.exists() and film.stat().st_size > FOOTAGE:
+        raise InputError(f"{film}: luma takes {FOOTAGE / 1e6:.0f} MB, not more", "footage")
+    return {"data": data_url(film).partition(",")[2], "media_type": media_type}
+
+
+def _check_prompt(request: VideoRequest) -> None:
+    if not 1 <= len(request.prompt) <= PROMPT:
+        sentence = f"the prompt has {len(request.prompt)} characters; {request.model} takes 1 to {PROMPT}"
+        raise InputError(sentence, "prompt")
 
 
 def _check_words(request: VideoRequest, options: set[str]) -> None:
@@ -258,7 +353,11 @@ def _image(image: Path) -> dict[str, str]:
 
 
 def decoded(data: Mapping[str, Any], shapes: Shapes, job_id: str = "") -> VideoJob:
-    """A generation as a VideoJob. A state that we do not know means «running»."""
+    """A generation as a VideoJob. A state that we do not know means «running».
+
+    Agents says of itself that what fails or is moderated is paid back
+    (docs.agents.lumalabs.ai/guides/videos/generation, 2026-06-11).
+    """
     state = STATES.get(str(data.get("state")), "running")
     asked = data.get("request")
     asked = asked if isinstance(asked, Mapping) else {}
@@ -277,6 +376,8 @@ def decoded(data: Mapping[str, Any], shapes: Shapes, job_id: str = "") -> VideoJ
         size=shapes.size(str(asked.get("aspect_ratio")), str(asked.get("resolution"))),
         model=str(data.get("model") or ""),
         prompt=str(asked.get("prompt") or ""),
+        billed=False if state == "failed" and shapes is AGENTS else None,
+        work=WORKS.get(str(asked.get("generation_type")), ""),
     )
 
 
@@ -304,9 +405,7 @@ def _looked(service: Service, job_id: str, shapes: Shapes) -> VideoJob:
 
 def _address(service: Service, job_id: str) -> str:
     """Where the film is: `output` at Agents, `assets` at Dream Machine."""
-    answer = ask(service, "GET", _path(job_id))
-    if answer.status in (404, 410):
-        raise ProviderRefused(f"{service.name} does not know generation {job_id}", "expired", str(answer.status))
+    answer = known(service, job_id, ask(service, "GET", _path(job_id)))
     data = _accepted(service, answer).data()
     output, assets = data.get("output"), data.get("assets")
     urls = [item.get("url") for item in output or () if isinstance(item, Mapping) and item.get("type") == "video"]

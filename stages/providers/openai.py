@@ -24,8 +24,8 @@ from typing import Any
 
 from stages.clip import Size
 from stages.errors import InputError, ProviderRefused, ProviderUnavailable
-from stages.http import Answer, Service, ask, checked, download, error_words, fetch, is_moderation
-from stages.providers import State, VideoJob, VideoRequest
+from stages.http import Answer, Service, ask, checked, download, error_words, fetch, is_moderation, without_key
+from stages.providers import State, VideoJob, VideoRequest, Work
 from stages.providers.account import Account
 from stages.providers.dialects import (
     ANY,
@@ -40,12 +40,13 @@ from stages.providers.dialects import (
     Dialect,
     Key,
 )
+from stages.providers.works import check_work
 
 log = logging.getLogger(__name__)
 
 WORDS: Mapping[State, str] = {
     "queued": "queued pending created submitted scheduled throttled in_queue starting",
-    "running": "in_progress running processing generating postprocessing started",
+    "running": "in_progress running processing generating postprocessing dreaming started",
     "done": "completed complete succeeded succeed success done finished",
     "failed": "failed failure error refused rejected blocked moderated nsfw cancelled canceled expired",
     "gone": "deleted",
@@ -82,6 +83,11 @@ class OpenAI(Account):
         return self.dialect.address(self.base_url)
 
     @property
+    def works(self) -> frozenset[Work]:
+        """What the dialect has words for."""
+        return self.dialect.works
+
+    @property
     def service(self) -> Service:
         """The server, for stages/http.py."""
         ways = [key for key in self.dialect.keys if key.variable == self.key_variable] or self.dialect.keys
@@ -100,17 +106,8 @@ class OpenAI(Account):
 
     def submit(self, request: VideoRequest, key: str) -> VideoJob:
         """Create the job. Raises InputError, before anything is sent, for what the dialect has no words for."""
-        fields, upload = self.dialect.said(request)
-        as_form = self.dialect.encoding == "multipart"
-        answer = ask(
-            self.service,
-            "POST",
-            self._path(),
-            form=fields if as_form else None,
-            data=None if as_form else fields,
-            file=upload,
-            headers={"Idempotency-Key": key},
-        )
+        check_work(self.name, request, self.works)
+        answer = self._film(request, key) if request.work == "film" else self._work(request, key)
         job = self._decoded(found_job(checked(self.service, answer).data()))
         if not job.id:
             raise ProviderUnavailable(f"{self.name} answered without a job", "transient", "no_id")
@@ -170,6 +167,23 @@ class OpenAI(Account):
             raise InputError(f"{self.name} has no way to delete a job")
         checked(self.service, ask(self.service, "DELETE", self._path(job_id)))
 
+    def _film(self, request: VideoRequest, key: str) -> Answer:
+        fields, upload = self.dialect.said(request)
+        as_form = self.dialect.encoding == "multipart"
+        return ask(
+            self.service,
+            "POST",
+            self._path(),
+            form=fields if as_form else None,
+            data=None if as_form else fields,
+            file=upload,
+            headers={"Idempotency-Key": key},
+        )
+
+    def _work(self, request: VideoRequest, key: str) -> Answer:
+        parts, fields = self.dialect.told(request)
+        return ask(self.service, "POST", self._path(*parts), data=fields, headers={"Idempotency-Key": key})
+
     def _placed(self, job_id: str, target: Path) -> str:
         """The URL of the film; empty if it came at once, and is in `target`."""
         target.unlink(missing_ok=True)
@@ -177,7 +191,7 @@ class OpenAI(Account):
             download(self.service, self._path(job_id, "content"), target)
         except ProviderRefused as refused:
             return self._linked(job_id, refused)
-        if not (note := _note(target)):
+        if not (note := _note(self.service, target)):
             return ""
         target.unlink()
         if url := found_url(note, self.base_url):
@@ -251,7 +265,7 @@ any_json: Open = partial(account_at, ANY_JSON)
 
 @dataclass(frozen=True, slots=True)
 class Simulator(OpenAI):
-    """An account at a simulator, which takes no key, is fast, and settles within 4.5 s.
+    """An account at a simulator, which takes no key, is fast, and settles within 6.5 s.
 
     Its ledger account is `sim`, since its port changes from start to start.
     """
@@ -259,10 +273,10 @@ class Simulator(OpenAI):
     key_variable: str = ""
     name: str = "sim"
     account: str = "sim"
-    settle: float = 4.5
+    settle: float = 6.5
     poll: float = 0.25
     typical: float = 0.5
-    send_within: float = 1.0
+    send_within: float = 3.0
     patience: float = 10.0
 
     def root(self) -> bytes:
@@ -315,6 +329,7 @@ def decoded(data: Mapping[str, Any], job_id: str = "", dialect: Dialect = OPENAI
         model=str(data.get("model") or "") if "model" in echoes else "",
         prompt=str(data.get("prompt") or "") if "prompt" in echoes else "",
         billed=dialect.bills if state == "failed" else None,
+        footage=str(data.get("remixed_from_video_id") or ""),
     )
 
 
@@ -353,12 +368,12 @@ def _may_lead_to_a_film(name: str, value: object) -> bool:
     return not isinstance(value, str) or bool(remote or re.search(r"ur[li]|link", name))
 
 
-def _note(target: Path) -> Mapping[str, Any]:
+def _note(service: Service, target: Path) -> Mapping[str, Any]:
     """The JSON object that came instead of a film, if one did."""
     if target.stat().st_size > NOTE:
         return {}
     try:
-        found = json.loads(target.read_bytes())
+        found = json.loads(without_key(service, target.read_bytes()))
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

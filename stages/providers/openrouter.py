@@ -14,8 +14,9 @@ from typing import Any
 from stages.errors import InputError, ProviderRefused, ProviderUnavailable
 from stages.http import NOT_SENT, Answer, ask, checked, data_url, download, error_words, fetch, is_moderation
 from stages.providers import State, VideoJob, VideoRequest
-from stages.providers.account import Account
+from stages.providers.account import Account, known
 from stages.providers.spelling import shape
+from stages.providers.works import check_work, nothing_sent
 
 STATES: Mapping[str, State] = {
     "pending": "queued",
@@ -45,6 +46,7 @@ class OpenRouter(Account):
 
         OpenRouter would hand on what the vendor understands and ignore the rest.
         """
+        check_work(self.name, request, self.works)
         body = asked(request, self.model(request.model))
         answer = ask(self.service, "POST", "videos", data=body, headers={"Idempotency-Key": key})
         data = self._checked(answer).data()
@@ -54,10 +56,8 @@ class OpenRouter(Account):
 
     def model(self, name: str) -> Mapping[str, Any]:
         """The record of a model. Raises InputError if OpenRouter does not film with it."""
-        try:
+        with nothing_sent():
             listed = self._checked(ask(self.service, "GET", "videos/models")).data().get("data")
-        except ProviderUnavailable as error:
-            raise ProviderUnavailable(error.message, error.failure, NOT_SENT, error.text) from None
         if not isinstance(listed, list):
             raise ProviderUnavailable(f"{self.name} gave no list of its models", "transient", NOT_SENT)
         records = [record for record in listed if isinstance(record, Mapping)]
@@ -76,7 +76,8 @@ class OpenRouter(Account):
     def download(self, job_id: str, target: Path) -> None:
         """Write the film to `target`: from the signed address, without the key, else from OpenRouter itself."""
         for _ in range(TRIES):
-            urls = self._checked(ask(self.service, "GET", _path(job_id))).data().get("urls")
+            answer = known(self.service, job_id, ask(self.service, "GET", _path(job_id)))
+            urls = self._checked(answer).data().get("urls")
             if not isinstance(urls, list) or not urls:
                 break
             try:
@@ -96,11 +97,6 @@ class OpenRouter(Account):
             _, text = error_words(answer.data())
             raise ProviderRefused(f"{self.name}: the account's credits are used up ({text})", "quota", "402", text)
         return checked(self.service, answer)
-
-
-def openrouter(typical: float = 60.0) -> OpenRouter:
-    """The account that OPENROUTER_API_KEY and OPENROUTER_BASE_URL (with `/api/v1`) name."""
-    return OpenRouter(typical=typical)
 
 
 # ---------------------------------------------------------------- what is asked

@@ -4,7 +4,7 @@ Written from runwayml 5.24.0 (the SDK's types are generated from the API's
 own schema) and facts/providers.md section 4. A body is checked there against
 one schema for each model and endpoint, and a field too many is refused: so
 what a model cannot say is refused here, before anything is sent. Of a model
-that is not in `MODELS` nothing is known: it is sent what was asked.
+that is in neither table nothing is known: it is sent what was asked to be filmed.
 
 There is no list of tasks and no idempotency key: a create whose answer was
 lost cannot be looked up.
@@ -18,15 +18,16 @@ import mimetypes
 import re
 import urllib.parse
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from stages.errors import InputError, ProviderRefused, ProviderUnavailable
-from stages.http import NOT_SENT, Answer, Service, ask, checked, data_url, is_moderation, refusal
-from stages.providers import State, VideoJob, VideoRequest
-from stages.providers.account import Account
+from stages.http import Answer, Service, ask, checked, data_url, is_moderation, refusal
+from stages.providers import FILMS, State, VideoJob, VideoRequest, Work
+from stages.providers.account import Account, known
 from stages.providers.spelling import instant
+from stages.providers.works import DEEDS, check_wishes, check_work, footage_of, nothing_sent
 
 VERSION = "2024-11-06"
 
@@ -48,8 +49,9 @@ FAILURES = (
 """What failure codes mean, by how they begin; the first that fits counts."""
 
 IMAGES = ("image/jpeg", "image/png", "image/webp")
+FOOTAGE = ("video/mp4", "video/quicktime")
 INLINE = 5 * 1024 * 1024
-"""Characters of a data URI that are taken; a larger image is uploaded."""
+"""Characters of a data URI that are taken; a larger file is uploaded."""
 UPLOAD = 200 * 1024 * 1024
 """Bytes of an upload that are taken."""
 
@@ -91,6 +93,30 @@ MODELS: Mapping[str, Model] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Treatment:
+    """What one model does to a film, and what it can be told: a prompt of at most `prompt` UTF-16 units (0 for
+    none), `wishes`, `options`, and of a larger size the name, by its shorter side. The rest the film says."""
+
+    work: Work
+    endpoint: str
+    prompt: int = 0
+    wishes: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    resolutions: Mapping[int, str] = field(default_factory=dict)
+
+
+TREATMENTS: Mapping[str, Treatment] = {
+    "aleph2": Treatment("remix", "video_to_video", prompt=1000, wishes=("seed",), options=("publicFigureThreshold",)),
+    "magnific_video_upscaler_creative": Treatment(
+        "upscale",
+        "video_upscale",
+        options=("creativity", "sharpen", "smartGrain", "flavor"),  # not fpsBoost: it multiplies what is paid
+        resolutions={720: "720p", 1080: "1k", 1440: "2k", 2160: "4k"},
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
 class Runway(Account):
     """One account at Runway: the organization that RUNWAYML_API_SECRET belongs to."""
 
@@ -106,9 +132,17 @@ class Runway(Account):
         """The base URL; the SDK's has no version."""
         return Account.address(self).rstrip("/").removesuffix("/v1") + "/v1"
 
+    @property
+    def works(self) -> frozenset[Work]:
+        """Filming, and what there is a model for."""
+        return FILMS | {treatment.work for treatment in TREATMENTS.values()}
+
     def submit(self, request: VideoRequest, key: str) -> VideoJob:
         """Create the task. The `key` goes nowhere: Runway knows none."""
-        endpoint, body = ordered(request)
+        check_work(self.name, request, self.works)
+        endpoint, body = ordered(request) if request.work == "film" else treated(request)
+        if request.footage:
+            body["videoUri"] = self._uri(request.footage.file)
         frames = (("first", request.reference), ("last", request.last_frame))
         if images := [{"uri": self._uri(image), "position": place} for place, image in frames if image]:
             body["promptImage"] = images
@@ -138,32 +172,30 @@ class Runway(Account):
         self._accepted(ask(self.service, "DELETE", _path(job_id)))
 
     def _address(self, job_id: str) -> str:
-        answer = ask(self.service, "GET", _path(job_id))
-        if answer.status in (404, 410):
-            raise ProviderRefused(f"{self.name} does not know task {job_id}", "expired", str(answer.status))
+        answer = known(self.service, job_id, ask(self.service, "GET", _path(job_id)))
         task = self._accepted(answer).data()
         output = task.get("output")
         if STATES.get(str(task.get("status"))) != "done" or not isinstance(output, list) or not output:
             raise ProviderUnavailable(f"{self.name} has no film of task {job_id} yet", "transient", "no_output")
         return str(output[0])
 
-    def _uri(self, image: Path) -> str:
-        """The image as it is, in the request; or, where it is too large for that, uploaded."""
-        address = data_url(image)
-        return address if len(address) <= INLINE else self._uploaded(image)
+    def _uri(self, file: Path) -> str:
+        """The file as it is, in the request; or, where it is too large for that, uploaded."""
+        if file.exists() and file.stat().st_size > INLINE:
+            return self._uploaded(file)
+        address = data_url(file)
+        return address if len(address) <= INLINE else self._uploaded(file)
 
-    def _uploaded(self, image: Path) -> str:
-        """Upload `image`: its `runway://` address, good for a day. Whatever goes wrong here, no task was created."""
-        try:
-            asked = {"filename": image.name, "type": "ephemeral"}
+    def _uploaded(self, file: Path) -> str:
+        """Upload `file`: its `runway://` address, good for a day. Whatever goes wrong here, no task was created."""
+        with nothing_sent():
+            asked = {"filename": file.name, "type": "ephemeral"}
             place = self._accepted(ask(self.service, "POST", "uploads", data=asked)).data()
             url, fields = str(place.get("uploadUrl")), place.get("fields")
             self._check_host(url)
             form = {str(name): str(value) for name, value in fields.items()} if isinstance(fields, Mapping) else {}
             bare = Service(self.name, url, "", self.send_within, self.patience)
-            checked(bare, ask(bare, "POST", url, form=form, file=("file", image, _media_type(image))))
-        except ProviderUnavailable as error:
-            raise ProviderUnavailable(error.message, error.failure, NOT_SENT, error.text) from None
+            checked(bare, ask(bare, "POST", url, form=form, file=("file", file, _media_type(file))))
         return str(place.get("runwayUri"))
 
     def _check_host(self, url: str) -> None:
@@ -184,17 +216,14 @@ class Runway(Account):
         raise refusal(self.service, Answer(answer.status, answer.headers, body))
 
 
-def runway(typical: float = 60.0) -> Runway:
-    """The account that RUNWAYML_API_SECRET and RUNWAYML_BASE_URL name; `typical` is the model's filming time."""
-    return Runway(typical=typical)
-
-
 # ---------------------------------------------------------------- asking
 
 
 def ordered(request: VideoRequest) -> tuple[str, dict[str, Any]]:
     """The endpoint and the body, but for the images. Raises InputError for what Runway or the model cannot say."""
     model = MODELS.get(request.model)
+    if treatment := TREATMENTS.get(request.model):
+        raise InputError(f"{request.model} films nothing of its own; it can {DEEDS[treatment.work]}", "model")
     _check_request(request)
     if model:
         _check_model(request, model)
@@ -210,9 +239,53 @@ def ordered(request: VideoRequest) -> tuple[str, dict[str, Any]]:
         body["negativePrompt"] = request.negative
     if (model and model.sound == "asked") or (model is None and not request.audio):
         body["audio"] = request.audio
-    if threshold := dict(request.options).get("publicFigureThreshold"):
-        body["contentModeration"] = {"publicFigureThreshold": threshold}
-    return ("image_to_video" if request.reference else "text_to_video"), body
+    return ("image_to_video" if request.reference else "text_to_video"), body | _spelled(request)
+
+
+def treated(request: VideoRequest) -> tuple[str, dict[str, Any]]:
+    """The endpoint and the body for work on a film, but for the film. Raises InputError as `ordered` does."""
+    treatment = TREATMENTS.get(request.model)
+    if treatment is None or treatment.work != request.work:
+        able = ", ".join(name for name, each in TREATMENTS.items() if each.work == request.work)
+        raise InputError(f"runway can {DEEDS[request.work]} with {able}, not with {request.model}", "model")
+    check_wishes(request.model, request, treatment.wishes, treatment.options)
+    _check_footage(footage_of(request).file)
+    body: dict[str, Any] = {"model": request.model}
+    if treatment.prompt:
+        _check_prompt(request, treatment.prompt)
+        body["promptText"] = request.prompt
+    if treatment.resolutions:
+        side = min(request.size.width, request.size.height)
+        if side not in treatment.resolutions:
+            sold = ", ".join(map(str, treatment.resolutions))
+            raise InputError(f"{request.model} makes films with {sold} lines, not {request.size}", "size")
+        body["resolution"] = treatment.resolutions[side]
+    if request.seed is not None:
+        body["seed"] = request.seed
+    return treatment.endpoint, body | _spelled(request)
+
+
+def _spelled(request: VideoRequest) -> dict[str, Any]:
+    """The options as fields."""
+    options: dict[str, Any] = {
+        name: int(text) if re.fullmatch(r"\d+", text) else text for name, text in request.options
+    }
+    if threshold := options.pop("publicFigureThreshold", ""):
+        options["contentModeration"] = {"publicFigureThreshold": threshold}
+    return options
+
+
+def _check_footage(file: Path) -> None:
+    if _media_type(file) not in FOOTAGE:
+        raise InputError(f"{file}: runway takes MP4 and MOV", "footage")
+    if file.exists() and file.stat().st_size > UPLOAD:
+        raise InputError(f"{file}: runway takes {UPLOAD / 1e6:.0f} MB, not more", "footage")
+
+
+def _check_prompt(request: VideoRequest, limit: int) -> None:
+    units = len(request.prompt.encode("utf-16-le")) // 2
+    if not 1 <= units <= limit:
+        raise InputError(f"the prompt has {units} characters; {request.model} takes 1 to {limit}", "prompt")
 
 
 def _check_request(request: VideoRequest) -> None:
@@ -232,7 +305,6 @@ def _check_request(request: VideoRequest) -> None:
 def _check_model(request: VideoRequest, model: Model) -> None:
     name = request.model
     sizes = model.sizes if request.reference else model.sizes_of_text or model.sizes
-    units = len(request.prompt.encode("utf-16-le")) // 2
     if not request.reference and not model.text:
         raise InputError(f"{name} films pictures, not words alone: give it a reference", "reference")
     if request.last_frame and not model.last:
@@ -242,8 +314,7 @@ def _check_model(request: VideoRequest, model: Model) -> None:
     if request.seconds not in model.seconds:
         sold = ", ".join(map(str, model.seconds))
         raise InputError(f"{name} films {sold} s, not {request.seconds} s", "seconds")
-    if units > model.prompt:
-        raise InputError(f"the prompt has {units} characters; {name} takes {model.prompt}", "prompt")
+    _check_prompt(request, model.prompt)
     if request.negative and not model.negative:
         raise InputError(f"{name} cannot be told what not to film", "negative")
     if request.options and not model.figures:

@@ -16,10 +16,22 @@ from pathlib import Path
 from typing import Any
 
 from stages.errors import InputError, Later, ProviderRefused, ProviderUnavailable
-from stages.http import Answer, Service, ask, data_url, download, fetch, open_client, refusal, retry_after
-from stages.providers import VideoJob, VideoRequest
-from stages.providers.account import Account
+from stages.http import (
+    Answer,
+    Service,
+    ask,
+    data_url,
+    download,
+    fetch,
+    is_moderation,
+    open_client,
+    refusal,
+    retry_after,
+)
+from stages.providers import FILMS, VideoJob, VideoRequest, Work
+from stages.providers.account import Account, known
 from stages.providers.spelling import shape
+from stages.providers.works import check_wishes, check_work, job_of, nothing_sent
 
 OPERATION = re.compile(r"models/[\w.-]+/operations/[\w.-]+")
 """An operation's name. It becomes a path, so nothing else may stand in it."""
@@ -27,7 +39,10 @@ OPERATION = re.compile(r"models/[\w.-]+/operations/[\w.-]+")
 FILE = re.compile(r"\bfiles/([a-z0-9]+)")
 SECONDS = (4, 6, 8)
 WHOLE = 8
-"""Seconds: what 1080p, 4k and a last frame are sold in."""
+"""Seconds: what 1080p, 4k, a last frame and a longer film are sold in."""
+
+ADDED = 7
+"""Seconds by which a film is made longer; the answer holds all of it. ai.google.dev/gemini-api/docs/video."""
 
 OPTIONS = ("personGeneration",)
 POLICY = r"responsible ai|sensitive|usage guidelines|prohibited|violat\w* .*(polic|practice|guideline)|safety"
@@ -50,12 +65,21 @@ class Veo(Account):
     name: str = "veo"
     poll: float = 10.0
 
+    @property
+    def works(self) -> frozenset[Work]:
+        """Filming, and going on where one of its own films ends."""
+        return FILMS | {"extend"}
+
     def submit(self, request: VideoRequest, key: str) -> VideoJob:
         """Start the operation. Raises InputError for what Veo on this API cannot be asked."""
         if not re.fullmatch(r"[\w.-]+", request.model):
             raise InputError(f"should be a model such as veo-3.1-generate-preview, not '{request.model}'", "model")
+        check_work(self.name, request, self.works)
+        body = asked(request) if request.work == "film" else extended(request)
+        if request.work == "extend":
+            body["instances"][0]["video"] = {"uri": self._kept(job_of(self.name, request))}
         path = f"models/{request.model}:predictLongRunning"
-        answer = ask(self.service, "POST", path, data=asked(request), headers={"Idempotency-Key": key})
+        answer = ask(self.service, "POST", path, data=body, headers={"Idempotency-Key": key})
         name = str(self._checked(answer).data().get("name") or "")
         if not OPERATION.fullmatch(name):
             raise ProviderUnavailable(f"{self.name} answered without an operation", "transient", "no_id")
@@ -70,7 +94,8 @@ class Veo(Account):
 
     def download(self, job_id: str, target: Path) -> None:
         """Write the film to `target`. The file's name in the answer counts, not the host: the key stays here."""
-        operation = self._checked(ask(self.service, "GET", _operation(job_id))).data()
+        answer = known(self.service, job_id, ask(self.service, "GET", _operation(job_id)))
+        operation = self._checked(answer).data()
         uri = _uri(operation)
         if not uri:
             raise ProviderRefused(f"{self.name} has no film for {job_id}", "expired", "no_video")
@@ -90,6 +115,15 @@ class Veo(Account):
         """There is no list to find anything in."""
         raise InputError(f"{self.name} has no list of its jobs")
 
+    def _kept(self, job_id: str) -> str:
+        """Where Google keeps the film of a job: its own films are named by that, and none is sent."""
+        with nothing_sent():
+            answer = known(self.service, job_id, ask(self.service, "GET", _operation(job_id)))
+            uri = _uri(self._checked(answer).data())
+        if not uri:
+            raise ProviderRefused(f"{self.name} has no film for {job_id}", "expired", "no_video")
+        return uri
+
     def _fetch(self, path: str, target: Path) -> None:
         """Google sends on to its storage; httpx would take our key's header along to whatever host that is."""
         own = urllib.parse.urlsplit(self.base_url).netloc
@@ -107,11 +141,6 @@ class Veo(Account):
         if 200 <= answer.status < 300:
             return answer
         raise refused(self.service, answer)
-
-
-def veo(typical: float = 60.0) -> Veo:
-    """The account that GEMINI_API_KEY and GEMINI_BASE_URL (with `/v1beta`) name."""
-    return Veo(typical=typical)
 
 
 # ---------------------------------------------------------------- what is asked
@@ -136,6 +165,30 @@ def asked(request: VideoRequest) -> dict[str, Any]:
     if request.negative:
         parameters["negativePrompt"] = request.negative
     return {"instances": [instance], "parameters": parameters}
+
+
+def extended(request: VideoRequest) -> dict[str, Any]:
+    """The body that makes a film longer, but for the film. Raises InputError for what the API has no word for.
+
+    The seconds are always 8 in the request, of which 7 are new.
+    """
+    check_wishes(request.model, request, ("negative",), OPTIONS)
+    ratio, resolution = shape(request.size)
+    if ratio not in ("16:9", "9:16") or resolution != "720p":
+        raise InputError(
+            f"{request.model} makes films of 720p longer, in 16:9 and 9:16, not of {request.size}", "frame"
+        )
+    if request.seconds != ADDED:
+        raise InputError(f"{request.model} goes on for {ADDED} s, not for {request.seconds} s", "length")
+    parameters: dict[str, Any] = {
+        "aspectRatio": ratio,
+        "resolution": resolution,
+        "durationSeconds": WHOLE,
+        **dict(request.options),
+    }
+    if request.negative:
+        parameters["negativePrompt"] = request.negative
+    return {"instances": [{"prompt": request.prompt}], "parameters": parameters}
 
 
 def _check_size(request: VideoRequest, ratio: str, resolution: str) -> None:
@@ -173,7 +226,10 @@ def _inline(image: Path) -> dict[str, str]:
 
 
 def decoded(operation: Mapping[str, Any], job_id: str) -> VideoJob:
-    """An operation as a VideoJob. It says neither how far it is nor when it began."""
+    """An operation as a VideoJob. It says neither how far it is nor when it began.
+
+    What is blocked from being filmed is not charged (ai.google.dev/gemini-api/docs/video, limitations).
+    """
     model = job_id.split("/")[1]
     if not operation.get("done"):
         return VideoJob(job_id, "running", model=model)
@@ -188,7 +244,7 @@ def decoded(operation: Mapping[str, Any], job_id: str) -> VideoJob:
     text = " ".join(map(str, reasons)) if isinstance(reasons, list) else ""
     if text or said.get("raiMediaFilteredCount"):
         code = "rai_media_filtered"
-        return VideoJob(job_id, "failed", failure="moderation_output", code=code, text=text, model=model)
+        return VideoJob(job_id, "failed", failure="moderation_output", code=code, text=text, model=model, billed=False)
     text = "the operation ended without a film"
     return VideoJob(job_id, "failed", failure="transient", code="no_video", text=text, model=model)
 
@@ -208,7 +264,7 @@ def refused(service: Service, answer: Answer) -> Exception:
         return Later(retry_after(answer.headers))  # it says that it did not begin
     if "API_KEY_INVALID" in details:  # with HTTP 400
         return refusal(service, Answer(401, answer.headers, b""))
-    if answer.status == 400 and re.search(POLICY, text.lower()):
+    if answer.status == 400 and _is_policy(text):
         sentence = f"{service.name} refused the request by its content policy ({text})"
         return ProviderRefused(sentence, "moderation_input", word, text)
     if answer.status in (400, 404):
@@ -217,9 +273,13 @@ def refused(service: Service, answer: Answer) -> Exception:
 
 
 def _failure(code: str, text: str) -> str:
-    if re.search(POLICY, text.lower()):
+    if _is_policy(text):
         return "moderation_input" if re.search(r"prompt|input", text.lower()) else "moderation_output"
     return CODES.get(int(code) if code.isdigit() else 13, "invalid_request")
+
+
+def _is_policy(text: str) -> bool:
+    return bool(re.search(POLICY, text.lower())) or is_moderation("", text)
 
 
 def _response(operation: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@
 
 People build and demo against them without paying. What they film looks and
 sounds like a clip, has exactly the size and length that were asked, and says
-SIMULATED in a corner of the picture.
+SIMULATED in a corner of the picture. So does what they make of films.
 """
 
 from __future__ import annotations
@@ -41,6 +41,85 @@ def film(
     frames = int(seconds * RATE)
     source = ["-i", str(reference.resolve())] if reference else ["-f", "lavfi", "-i", landscape(size, prompt)]
     graph = f"[0:v]{camera(prompt, size, frames)},{stamp(size)}[picture];{ambience(prompt, frames)}[sound]"
+    _shoot(target, source, graph, frames, on_progress)
+
+
+# ---------------------------------------------------------------- what is done to films
+
+
+def remix(
+    target: Path, footage: Path, *, prompt: str, size: Size, frames: int, on_progress: Progress = lambda _: None
+) -> None:
+    """Film the first frame of `footage` in another light, as the prompt says or as it falls. Raises FfmpegError."""
+    shot = f"trim=end_frame=1,setpts=0,{light(prompt)},{camera(prompt, size, frames)},{stamp(size)}"
+    graph = f"[0:v]{shot}[picture];{ambience(prompt, frames)}[sound]"
+    _shoot(target, ["-i", str(footage.resolve())], graph, frames, on_progress)
+
+
+def extend(
+    target: Path,
+    footage: Path,
+    *,
+    prompt: str,
+    size: Size,
+    frames: int,
+    new: int,
+    heard: bool,
+    on_progress: Progress = lambda _: None,
+) -> None:
+    """`footage`, then `new` frames of its last one with the camera moving on: `frames` in all. Its sound, if it is
+    `heard`, goes before the new one. Raises FfmpegError."""
+    old, end = frames - new, str(footage.resolve())
+    before = f"aresample={SAMPLE_RATE},aformat=channel_layouts=stereo,apad" if heard else "anull"
+    sound = f"[0:a]{before}" if heard else f"anullsrc=r={SAMPLE_RATE}:cl=stereo"
+    graph = ";".join(
+        (
+            f"[0:v]fps={RATE},{fitted(size)},trim=end_frame={old},tpad=stop=-1:stop_mode=clone,trim=end_frame={old}[old]",
+            # of what a second brings only the last is shown: no film is decoded whole to find its end
+            f"[1:v]reverse,trim=end_frame=1,setpts=0,{camera(prompt, size, new)},{stamp(size)}[new]",
+            "[old][new]concat=n=2:v=1:a=0[picture]",
+            f"{sound},atrim=end_sample={samples_for(old, RATE)},asetpts=PTS-STARTPTS[was]",
+            f"{ambience(prompt, new)}[is]",
+            "[was][is]concat=n=2:v=0:a=1[sound]",
+        )
+    )
+    _shoot(target, ["-i", end, "-sseof", "-1", "-i", end], graph, frames, on_progress)
+
+
+def upscale(
+    target: Path, footage: Path, *, size: Size, frames: int, heard: bool, on_progress: Progress = lambda _: None
+) -> None:
+    """`footage` at `size`, a little sharper, with its sound if it is `heard`. Raises FfmpegError."""
+    sound = "[0:a]anull" if heard else f"anullsrc=r={SAMPLE_RATE}:cl=stereo"
+    cut = f"apad,atrim=end_sample={samples_for(frames, RATE)}"
+    shot = (
+        f"fps={RATE},{fitted(size)},unsharp=5:5:0.4,tpad=stop=-1:stop_mode=clone,trim=end_frame={frames},{stamp(size)}"
+    )
+    graph = f"[0:v]{shot}[picture];{sound},aresample={SAMPLE_RATE},aformat=channel_layouts=stereo,{cut}[sound]"
+    _shoot(target, ["-i", str(footage.resolve())], graph, frames, on_progress)
+
+
+LIGHTS = {
+    r"night|moon|dark|midnight": "colorlevels=romax=0.45:gomax=0.5:bomax=0.75",
+    r"sunset|golden|warm|autumn|fire": "colorlevels=rimax=0.85:bomax=0.6",
+    r"snow|winter|cold|frost|ice": "hue=s=0.35,colorlevels=rimax=0.9:gimax=0.88:bimax=0.8",
+    r"black.and.white|monochrome|noir": "hue=s=0",
+}
+"""Filters for a mood, by the words for it."""
+
+
+def light(prompt: str) -> str:
+    """A filter that puts a film in the light that the prompt speaks of, or in some other."""
+    spoken = (look for words, look in LIGHTS.items() if re.search(words, prompt.lower()))
+    return next(spoken, f"hue=h={random.Random(prompt).choice((-110, -70, 70, 110, 160))}")
+
+
+def fitted(size: Size) -> str:
+    """Filters that bring any film to `size`."""
+    return f"scale={size.width}:{size.height}:flags=lanczos:out_color_matrix=bt709:out_range=tv,format=yuv420p,setsar=1"
+
+
+def _shoot(target: Path, source: list[str], graph: str, frames: int, on_progress: Progress) -> None:
     colour = "-colorspace bt709 -color_primaries bt709 -color_trc bt709 -color_range tv"
     encoder = f"-c:v libx264 -preset veryfast -crf 19 -g 48 {colour} -c:a aac -b:a 160k"
     run_ffmpeg(
@@ -83,8 +162,7 @@ def camera(prompt: str, size: Size, frames: int) -> str:
         for n, (x, y) in enumerate(corners)
     )
     return (
-        f"scale={size.width}:{size.height}:flags=lanczos:out_color_matrix=bt709:out_range=tv,format=yuv420p,setsar=1,"
-        f"loop=loop=-1:size=1,setpts=N/{RATE}/TB,fps={RATE},"
+        f"{fitted(size)},loop=loop=-1:size=1,setpts=N/{RATE}/TB,fps={RATE},"
         f"perspective={options}:sense=source:eval=frame:interpolation=cubic"
     )
 

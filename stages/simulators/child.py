@@ -17,7 +17,10 @@ from stages.errors import ProviderUnavailable
 from stages.ffmpeg import CHILD
 from stages.files import locked
 from stages.http import ask
+from stages.providers.effects import SimulatedEffects
+from stages.providers.images import SimulatedImages
 from stages.providers.openai import Simulator
+from stages.providers.speech import SimulatedSpeech
 
 START = 20.0
 """Seconds in which a simulator must answer."""
@@ -28,6 +31,24 @@ def sim(state: Path) -> Simulator:
     if url := os.environ.get("AFTERFRAME_SIM_URL"):
         return Simulator(url)
     return Simulator(_running(state / "sim"), idempotent=True)
+
+
+def sim_images(state: Path) -> SimulatedImages:
+    """Whoever draws there."""
+    films = sim(state)
+    return SimulatedImages(films.base_url, idempotent=films.idempotent)
+
+
+def sim_speech(state: Path) -> SimulatedSpeech:
+    """Whoever speaks there."""
+    films = sim(state)
+    return SimulatedSpeech(films.base_url, idempotent=films.idempotent)
+
+
+def sim_sounds(state: Path) -> SimulatedEffects:
+    """Whoever makes sounds there."""
+    films = sim(state)
+    return SimulatedEffects(films.base_url, idempotent=films.idempotent)
 
 
 def _running(folder: Path) -> str:

@@ -37,6 +37,7 @@ class Counter(Desk):
     """One connection to a provider that speaks JSON. A provider's says `answer` and `error`."""
 
     server: Shop
+    most = 64 * 1024 * 1024
 
     @abstractmethod
     def answer(self, method: str, parts: Sequence[str], query: Mapping[str, str]) -> Mapping[str, Any] | None:
@@ -110,10 +111,9 @@ def serve(name: str, counter: type[Counter], path: str = "", arguments: list[str
     """Stand for `name` until told to stop."""
     parser = options(f"Stand for {name}.")
     parser.add_argument("--tls", action="store_true", help="speak https; the certificate is DIR/tls.pem")
-    faults.add_flag(parser)
     given = parser.parse_args(arguments)
     trouble = faults.given(given.fault)
-    studio = opened(given, keys=False, forgets=bool(trouble.strike(faults.START)))
+    studio = opened(given, trouble, keys=False)
     run(Shop(given.port, studio, counter, path, certificate(studio.folder) if given.tls else None, trouble))
 
 
@@ -160,6 +160,15 @@ def image_in(media_type: str, encoded: str) -> Image | None:
     if media_type not in IMAGES or not content.startswith(MAGIC[media_type]):
         return None
     return Image(content, IMAGES[media_type])
+
+
+def video_at(address: object) -> bytes:
+    """A film from a data URL; the simulators fetch nothing. Empty if it is none."""
+    found = re.fullmatch(r"data:video/[\w.+-]+;base64,(.*)", str(address), re.DOTALL)
+    try:
+        return base64.b64decode(found[1] if found else "", validate=True)
+    except (ValueError, binascii.Error):
+        return b""
 
 
 def image_at(address: object) -> Image | None:

@@ -191,11 +191,13 @@ def options(description: str, settle: float = 3.0) -> argparse.ArgumentParser:
     parser.add_argument("--latency", type=float, default=2.0, help="seconds that filming takes at least")
     parser.add_argument("--settle", type=float, default=settle, help="seconds until a sale is surely made and listed")
     parser.add_argument("--no-film", action="store_true", help="hand out a plain unsigned film (for tests)")
+    faults.add_flag(parser)
     return parser
 
 
-def opened(given: argparse.Namespace, *, keys: bool = True, forgets: bool = False) -> Studio:
-    """The studio that the options ask for."""
+def opened(given: argparse.Namespace, trouble: Faults, *, keys: bool = True, forgets: bool = False) -> Studio:
+    """The studio that the options ask for; it forgets what was sold before if the `trouble` is that."""
+    forgets = forgets or bool(trouble.strike(faults.START))
     return Studio(
         given.state.resolve(),
         latency=given.latency,

@@ -3,7 +3,8 @@
 It knows the models that our client knows, takes any key, sells and films in
 the studio of all simulators, and logs to DIR/sales.jsonl. Trouble comes by flag,
 by header (`faults`), or by the studio's words in a prompt, and `[expires]`: the
-first address of the film is out of date, the next is not. fal looks at a request
+first address of the film is out of date, the next is not. Films are worked on as
+they come within the request; a longer one is the whole of it. fal looks at a request
 when its turn has come; here a wrong one is answered 422 at once, and not sold.
 
 fal-client speaks https alone: start with `--tls`, and set FAL_QUEUE_RUN_HOST to
@@ -16,10 +17,12 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stages.providers.fal import FAMILIES, Family
-from stages.simulators.counter import Counter, Image, image_at, pixels, serve
+from stages.errors import InputError
+from stages.providers.fal import FAMILIES, UPSCALERS, Family
+from stages.providers.spelling import shape
+from stages.simulators.counter import Counter, Image, image_at, pixels, serve, video_at
 from stages.simulators.desk import Problem, object_in
-from stages.simulators.studio import Order, Refusal
+from stages.simulators.studio import Order, Refusal, Shot
 
 BROKEN = "runner_disconnected"
 LONGEST = {"fal-ai": (4, 6, 8), "bytedance": tuple(range(4, 16)), "kling": tuple(range(3, 31))}
@@ -57,11 +60,8 @@ class FalCounter(Counter):
 
     def _submit(self, endpoint: str) -> Mapping[str, Any]:
         data = object_in(self.body())
-        found = endpoint_of(endpoint)
-        if found is None:
-            raise Refusal(404, f"Application '{endpoint}' not found")
-        model, family, frames = found
-        sold = self.sell(ordered(endpoint, model, family, frames, data))
+        model, order = self._ordered(endpoint, data)
+        sold = self.sell(order)
         request_id = str(uuid.UUID(sold["id"].removeprefix("video_")))
         return {
             "status": "IN_QUEUE",
@@ -70,6 +70,29 @@ class FalCounter(Counter):
             **self._addresses("/".join(model.split("/")[:2]), request_id),
             "queue_position": 0,
         }
+
+    def _ordered(self, endpoint: str, data: Mapping[str, Any]) -> tuple[str, Order]:
+        """The model behind an endpoint, and the input as an Order."""
+        if endpoint in UPSCALERS:
+            return endpoint, upscaled(endpoint, self._shot(data), data)
+        for model, family in FAMILIES.items():
+            if family.extension and endpoint == f"{model}{family.extension}":
+                return model, extended(endpoint, family, self._shot(data), data)
+        found = endpoint_of(endpoint)
+        if found is None:
+            raise Refusal(404, f"Application '{endpoint}' not found")
+        model, family, frames = found
+        return model, ordered(endpoint, model, family, frames, data)
+
+    def _shot(self, data: Mapping[str, Any]) -> Shot:
+        """The film that came along."""
+        if "video_url" not in data:
+            raise Problem(422, _detail(["body", "video_url"], "Field required", "missing"))
+        try:
+            return self.server.studio.taken_in(video_at(data["video_url"]))
+        except InputError:
+            text = "Failed to load the video."
+            raise Problem(422, _detail(["body", "video_url"], text, "video_load_error")) from None
 
     def _addresses(self, app: str, request_id: str) -> dict[str, str]:
         here = self.url(f"{app}/requests/{request_id}")
@@ -135,27 +158,70 @@ def ordered(endpoint: str, model: str, family: Family, frames: tuple[str, ...], 
     known |= {field for field in (family.audio, family.seed, family.negative) if field}
     if family.ratio_of_image or not frames:
         known.add("aspect_ratio")
+    _only(data, known)
+    prompt = _prompt(data)
+    lengths = {family.spelled(seconds): seconds for seconds in LONGEST[model.split("/")[0]]}
+    resolution = _one_of(data, "resolution", family.resolutions, "720p")
+    ratio = _one_of(data, "aspect_ratio", family.ratios, "16:9")
+    duration = _one_of(data, "duration", tuple(lengths), family.spelled(8))
+    _typed(data, family)
+    pictures = [_picture(data, field, needed=field != family.last or family.ends != family.image) for field in frames]
+    first = pictures[0] if pictures else Image()
+    return Order(
+        prompt, endpoint, str(lengths[duration]), str(pixels(ratio, resolution)), "", first.content, first.suffix
+    )
+
+
+def extended(endpoint: str, family: Family, shot: Shot, data: Mapping[str, Any]) -> Order:
+    """The input of what makes a film longer, as an Order: the film and what comes after it, as one."""
+    known = {"prompt", "duration", "resolution", "aspect_ratio", "video_url", *family.always, *family.options}
+    _only(data, known | {field for field in (family.audio, family.seed, family.negative) if field})
+    prompt = _prompt(data)
+    ratio, resolution = shape(shot.size)
+    _one_of(data, "duration", (family.spelled(family.added),), family.spelled(family.added))
+    _one_of(data, "resolution", (resolution,), resolution)
+    _one_of(data, "aspect_ratio", ("auto", ratio), "auto")
+    _typed(data, family)
+    if ratio not in family.ratios or resolution not in ("720p", "1080p"):
+        text = "The video should be 720p or 1080p in 16:9 or 9:16."
+        raise Problem(422, _detail(["body", "video_url"], text, "video_resolution_error"))
+    seconds = str(shot.seconds + family.added)
+    return Order(prompt, endpoint, seconds, str(shot.size), "", work="extend", shot=shot, added=family.added)
+
+
+def upscaled(endpoint: str, shot: Shot, data: Mapping[str, Any]) -> Order:
+    """The input of what makes a film larger, as an Order. It has no prompt."""
+    options = {"noise_scale", "output_format", "output_quality", "output_write_mode", "sync_mode", "upscale_factor"}
+    _only(data, {"video_url", "upscale_mode", "target_resolution", "seed"} | options)
+    if unplayed := sorted(set(data) & options):
+        raise Problem(422, _detail(["body", unplayed[0]], "The simulator does not play this", "value_error"))
+    _one_of(data, "upscale_mode", ("target",), "factor")
+    lines = {name: side for side, name in UPSCALERS[endpoint].items()}
+    side = lines[_one_of(data, "target_resolution", tuple(lines), "1080p")]
+    size = shot.with_lines(side)
+    return Order("", endpoint, str(shot.seconds), str(size), "", work="upscale", shot=shot)
+
+
+def _only(data: Mapping[str, Any], known: set[str]) -> None:
     for field in data:
         if field not in known:
             raise Problem(422, _detail(["body", field], "Extra inputs are not permitted", "extra_forbidden"))
+
+
+def _prompt(data: Mapping[str, Any]) -> str:
     prompt = data.get("prompt")
     if not isinstance(prompt, str) or not prompt:
         raise Problem(422, _detail(["body", "prompt"], "Field required", "missing"))
     if "[moderated]" in prompt:
         text = "The content could not be processed because it contained material flagged by a content checker."
         raise Problem(422, _detail(["body", "prompt"], text, "content_policy_violation"))
-    lengths = {family.spelled(seconds): seconds for seconds in LONGEST[model.split("/")[0]]}
-    resolution = _one_of(data, "resolution", family.resolutions, "720p")
-    ratio = _one_of(data, "aspect_ratio", family.ratios, "16:9")
-    duration = _one_of(data, "duration", tuple(lengths), family.spelled(8))
+    return prompt
+
+
+def _typed(data: Mapping[str, Any], family: Family) -> None:
     for field, kind in ((family.audio, bool), (family.seed, int), (family.negative, str), ("auto_fix", bool)):
         if field in data and type(data[field]) is not kind:
             raise Problem(422, _detail(["body", field], f"Input should be a valid {kind.__name__}", "type_error"))
-    pictures = [_picture(data, field, needed=field != family.last or family.ends != family.image) for field in frames]
-    first = pictures[0] if pictures else Image()
-    return Order(
-        prompt, endpoint, str(lengths[duration]), str(pixels(ratio, resolution)), "", first.content, first.suffix
-    )
 
 
 def _one_of(data: Mapping[str, Any], field: str, known: Sequence[str | int], default: str | int) -> Any:

@@ -6,9 +6,9 @@
     X-Sim-Fault: truncated      this answer breaks off in the middle
 
 A fault is `NAME[=VALUE][*TIMES][@WHERE]`; several are separated by commas.
-`WHERE` is `create`, `check`, `list`, `content`, `film` (where a link leads),
-`delete`, or an HTTP method. Luma's and Runway's simulators have no such flag, and
-of the header they know what goes wrong with requests.
+`WHERE` is `create` (any sale: a film, or work on one), `upload`, `check`, `list`,
+`content`, `film` (where a link leads), `delete`, or an HTTP method. All
+simulators have the flag, and heed the header.
 """
 
 from __future__ import annotations
@@ -140,10 +140,14 @@ def serve(desk: BaseHTTPRequestHandler, faults: Faults, act: Callable[[], None],
 def places(command: str, path: str) -> set[str]:
     """What kind of request it is: its method, and what it does."""
     path = path.partition("?")[0].rstrip("/")
-    if command in ("POST", "DELETE"):
-        return {command.lower(), "create" if command == "POST" else "delete"}
-    if match := re.search(r"/(content|film)(s/[^/]+)?$", path):
-        return {"get", match[1]}
+    if command == "POST":
+        return {"post", "upload" if path.endswith(("/uploads", "/storage")) else "create"}
+    if command != "GET":
+        return {command.lower(), "delete"}
+    if path.endswith(("/content", ":download")):
+        return {"get", "content"}
+    if re.search(r"/films/[^/]+$|/film\.mp4$|/storage/[^/]+$", path):
+        return {"get", "film"}
     return {"get", "list" if path.endswith(("/videos", "/generations")) else "check"}
 
 

@@ -7,29 +7,35 @@ every sale to DIR/sales.jsonl, in which an id stands as `video_` and its
 hexadecimal digits. What it accepts is what the types of luma-agents 0.5.0 and
 lumaai 1.21.0 describe for making videos; its answers have the shapes that
 these, docs.agents.lumalabs.ai and facts/providers.md section 5 show. The words of
-its complaints are made up. It has no Files API, edits and reframes nothing,
-calls nobody back, fetches no images (so Dream Machine's are ignored), and last
-frames are checked and not filmed; all films are silent and none loops.
+its complaints are made up. It has no Files API, reframes nothing, calls nobody
+back, fetches nothing (so Dream Machine's images are ignored, and of films it
+knows its own), and last frames are checked and not filmed; all films are silent
+and none loops. An upscale is a generation of its own, and what it may cost or
+enlarge is not limited, which is made up too.
 
 Words in a prompt ask for trouble: `[moderated]` (fails at once), `[moderated later]`,
 `[fails]`, `[fails corrupt_input]` or any other code, `[slow]` (never done), `[short]` (a
 second too short), `[lost]` (forgotten when it is done), `[broke]` (402: no money),
 `[busy]` (429, as if too much were in flight), `[expires]` (the first link that is
-followed has expired), `[expired]` (all have).
+followed has expired), `[expired]` (all have). More comes by flag or by header (`faults`).
 """
 
 from __future__ import annotations
 
 import re
 import sqlite3
+import urllib.parse
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 from stages.clip import Size
+from stages.simulators import faults
 from stages.simulators.desk import Problem, object_in, opened, options, run
-from stages.simulators.studio import Refusal
-from stages.simulators.tasks import Reply, TaskDesk, TaskServer, picture, public, stamp
+from stages.simulators.studio import Order, Refusal, Shot
+from stages.simulators.tasks import Reply, TaskDesk, TaskServer, footage, picture, public, stamp
 
 API_VERSION = "2026-04-01"
 LINKS_LAST = 3600
@@ -48,14 +54,20 @@ VIDEO_FIELDS = words(
     "duration edit end_frame exr_export hdr keyframe_indexes keyframes loop resolution source_position start_frame"
 )
 IMAGE_FIELDS = words("data file_id generation_id media_type url")
-UNPLAYED = words("image_ref layering output_format source style web_search edit exr_export hdr source_position")
+UNPLAYED = words("image_ref layering output_format style web_search exr_export hdr source_position")
 """Fields of Agents that the real one has and the simulator does not play."""
+EDIT_FIELDS = words("auto_controls controls keyframe_indexes keyframes strength")
+STRENGTHS = words("adhere_1 adhere_2 adhere_3 flex_1 flex_2 flex_3 reimagine_1 reimagine_2 reimagine_3")
+LONGEST = 18
+"""Seconds of a film that Agents films anew. luma-agents 0.5.0."""
 AGENTS_SHAPES = words("9:16 3:4 1:1 4:3 16:9 21:9")
 AGENTS_LINES = {"360p": 360, "540p": 540, "720p": 720, "1080p": 1080}
 
 DREAM_FIELDS = words(
     "model aspect_ratio callback_url concepts duration generation_type keyframes loop prompt resolution"
 )
+MODIFY_FIELDS = words("callback_url first_frame generation_type media mode model prompt")
+UPSCALE_FIELDS = words("callback_url generation_type resolution")
 DREAM_MODELS = ("ray-2", "ray-flash-2")
 DREAM_SHAPES = words("1:1 16:9 9:16 4:3 3:4 21:9 9:21")
 DREAM_LINES = {"540p": 540, "720p": 720, "1080p": 1080, "4k": 2160}
@@ -77,7 +89,39 @@ def frame(shape: str, lines: int) -> Size:
 
 def agents_order(body: Mapping[str, Any]) -> tuple[Size, int, tuple[bytes, str]]:
     """Frame, seconds and first frame of a create request that fits. Raises Refusal: 400, or 422 for what clashes."""
-    video = body.get("video") or {}
+    video = _agents_fields(body)
+    if body["type"] != "video" or "source" in body or "edit" in video:
+        raise no("The simulator films type=video without source and edit")
+    shape, resolution = body.get("aspect_ratio") or "16:9", video.get("resolution") or "720p"
+    seconds = {"5s": 5, "10s": 10}.get(video.get("duration") or "5s")
+    if shape not in AGENTS_SHAPES or resolution not in AGENTS_LINES or seconds is None:
+        raise no(f"ray-3.2 has no {shape}, {resolution}, {video.get('duration')}")
+    return frame(shape, AGENTS_LINES[resolution]), seconds, _anchored(video, seconds)
+
+
+def agents_edit(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], int]:
+    """Source and lines of a request to film a film anew that fits. Raises Refusal as `agents_order` does."""
+    video, source = _agents_fields(body), body.get("source")
+    edit = video.get("edit") or {}
+    if not isinstance(source, dict) or set(source) not in ({"generation_id"}, {"data", "media_type"}):
+        raise no("source should be an object with generation_id, or data and media_type", 422)
+    if unknown := sorted(set(video) - {"resolution", "edit"}) or sorted(set(edit) - EDIT_FIELDS):
+        raise no(f"video_edit does not go with {unknown[0]}", 422)
+    if unplayed := sorted(set(edit) - {"auto_controls", "strength"}):
+        raise no(f"The simulator does not play {unplayed[0]}")
+    if edit.get("strength", "flex_1") not in STRENGTHS or not isinstance(edit.get("auto_controls", True), bool):
+        raise no("edit should have auto_controls, or a strength from adhere_1 to reimagine_3")
+    if {"auto_controls", "strength"} <= set(edit):
+        raise no("auto_controls does not go with strength", 422)
+    resolution = video.get("resolution") or "720p"
+    if resolution not in AGENTS_LINES:
+        raise no(f"ray-3.2 has no {resolution}")
+    return source, AGENTS_LINES[resolution]
+
+
+def _agents_fields(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The video's fields, of a request whose others fit."""
+    video: Mapping[str, Any] = body.get("video") or {}
     if unknown := sorted(set(body) - AGENTS_FIELDS) or sorted(set(video) - VIDEO_FIELDS):
         raise no(f"Unknown field: {unknown[0]}")
     if unplayed := sorted((set(body) | set(video)) & UNPLAYED):
@@ -85,13 +129,9 @@ def agents_order(body: Mapping[str, Any]) -> tuple[Size, int, tuple[bytes, str]]
     prompt = body.get("prompt")
     if not isinstance(prompt, str) or not 1 <= len(prompt) <= 6000:
         raise no("prompt should have 1 to 6000 characters")
-    if body.get("model") != "ray-3.2" or body.get("type") != "video":
-        raise no("The simulator films type=video with model=ray-3.2")
-    shape, resolution = body.get("aspect_ratio") or "16:9", video.get("resolution") or "720p"
-    seconds = {"5s": 5, "10s": 10}.get(video.get("duration") or "5s")
-    if shape not in AGENTS_SHAPES or resolution not in AGENTS_LINES or seconds is None:
-        raise no(f"ray-3.2 has no {shape}, {resolution}, {video.get('duration')}")
-    return frame(shape, AGENTS_LINES[resolution]), seconds, _anchored(video, seconds)
+    if body.get("model") != "ray-3.2" or body.get("type") not in ("video", "video_edit"):
+        raise no("The simulator films type=video and type=video_edit with model=ray-3.2")
+    return video
 
 
 def _anchored(video: Mapping[str, Any], seconds: int) -> tuple[bytes, str]:
@@ -146,6 +186,21 @@ def dream_order(body: Mapping[str, Any]) -> tuple[Size, int]:
     return frame(shape, DREAM_LINES[resolution]), seconds
 
 
+def modify_url(body: Mapping[str, Any]) -> str:
+    """The address of the film in a request to film it anew that fits. Raises Refusal with 400."""
+    if unknown := sorted(set(body) - MODIFY_FIELDS):
+        raise no(f"Unknown field: {unknown[0]}")
+    if body.get("generation_type") != "modify_video" or body.get("model") not in DREAM_MODELS:
+        raise no(f"generation_type should be modify_video, model one of {', '.join(DREAM_MODELS)}")
+    if body.get("mode") not in STRENGTHS or not isinstance(body.get("prompt", ""), str):
+        raise no("mode should be adhere_1 to reimagine_3, prompt a string")
+    media = body.get("media")
+    url = media.get("url") if isinstance(media, dict) else None
+    if not isinstance(url, str) or not url.startswith(("https://", "http://127.0.0.1")):
+        raise no("media should have an https address")
+    return url
+
+
 # ---------------------------------------------------------------- how it speaks
 
 
@@ -171,6 +226,10 @@ class LumaDesk(TaskDesk):
                 return 201, self._agents(self._create(object_in(body)))
             case "GET", ["v1", "generations", job_id]:
                 return 200, self._agents(self._job(job_id, "agents"))
+            case "POST", ["dream-machine", "v1", "generations", "video", "modify"]:
+                return 201, self._dream(self._modify(object_in(body)))
+            case "POST", ["dream-machine", "v1", "generations", job_id, "upscale"]:
+                return 201, self._dream(self._upscale(self._job(job_id, "dream"), object_in(body)))
             case "POST", ["dream-machine", "v1", "generations", *rest] if rest in ([], ["video"]):
                 return 201, self._dream(self._dream_up(object_in(body)))
             case "GET", ["dream-machine", "v1", "generations"]:
@@ -193,22 +252,57 @@ class LumaDesk(TaskDesk):
         return job
 
     def _create(self, body: dict[str, Any]) -> sqlite3.Row:
-        size, seconds, image = agents_order(body)
-        return self._sell(body, size, seconds, image, "agents")
+        if body.get("type") == "video_edit":
+            source, lines = agents_edit(body)
+            shot = self._source(source)
+            if shot.length > LONGEST + Fraction(1, 10):
+                raise no(f"source should be {LONGEST} seconds or shorter", 422)
+            size = shot.with_lines(lines)
+            order = Order(body["prompt"], "ray-3.2", str(shot.seconds), str(size), "", work="remix", shot=shot)
+            return self._sell(order, "agents", type="video_edit")
+        size, seconds, (image, suffix) = agents_order(body)
+        order = Order(body["prompt"], "ray-3.2", str(seconds), str(size), "", image, suffix)
+        return self._sell(order, "agents", type="video")
+
+    def _source(self, source: Mapping[str, Any]) -> Shot:
+        """The film of a generation, or one that came along."""
+        if job_id := source.get("generation_id"):
+            return self.server.studio.shot_of(self._job(str(job_id), "agents"))
+        uri = f"data:{source['media_type']};base64,{source['data']}"
+        return footage(self.server.studio, uri, no("Bad video data", 422))
 
     def _dream_up(self, body: dict[str, Any]) -> sqlite3.Row:
         size, seconds = dream_order(body)
-        return self._sell(body, size, seconds, (b"", ""), "dream", request=body)
+        order = Order(str(body.get("prompt", "")), str(body["model"]), str(seconds), str(size), "")
+        return self._sell(order, "dream", request=body)
 
-    def _sell(
-        self, body: Mapping[str, Any], size: Size, seconds: int, image: tuple[bytes, str], api: str, **more: Any
-    ) -> sqlite3.Row:
-        prompt = str(body.get("prompt", ""))
-        if "[broke]" in prompt:
+    def _modify(self, body: dict[str, Any]) -> sqlite3.Row:
+        """Film one of its own films anew, or one that it cannot fetch as it imagines it."""
+        path = urllib.parse.urlsplit(modify_url(body)).path.split("/")
+        shot = None
+        if len(path) == 4 and path[1] == "files":
+            shot = self.server.studio.shot_of(self._job(path[2], "dream"))
+        size, seconds = (shot.size, shot.seconds) if shot else (Size(1280, 720), 5)
+        prompt, model = str(body.get("prompt", "")), str(body["model"])
+        order = Order(prompt, model, str(seconds), str(size), "", work="remix", shot=shot)
+        return self._sell(order, "dream", request=body)
+
+    def _upscale(self, job: sqlite3.Row, body: dict[str, Any]) -> sqlite3.Row:
+        if unknown := sorted(set(body) - UPSCALE_FIELDS):
+            raise no(f"Unknown field: {unknown[0]}")
+        if body.get("resolution") not in DREAM_LINES:
+            raise no(f"resolution should be one of {', '.join(DREAM_LINES)}")
+        shot = self.server.studio.shot_of(job)
+        size = shot.with_lines(DREAM_LINES[body["resolution"]])
+        order = Order("", job["model"], str(shot.seconds), str(size), "", work="upscale", shot=shot)
+        return self._sell(order, "dream", request=body | {"generation_type": "upscale_video"})
+
+    def _sell(self, order: Order, api: str, **more: Any) -> sqlite3.Row:
+        if "[broke]" in order.prompt:
             raise no("Insufficient credits", 402)
-        if "[busy]" in prompt:
+        if "[busy]" in order.prompt:
             raise Problem(429, {"detail": "Too many concurrent generations"}, Retry_After="7")
-        job_id = self.server.sell(prompt, str(body["model"]), seconds, size, image, sound=False, api=api, **more)
+        job_id = self.server.sell(replace(order, faults=self.struck), sound=False, api=api, **more)
         return self.server.studio.job(job_id)
 
     def _state(self, job: sqlite3.Row) -> tuple[str, str, str]:
@@ -219,7 +313,8 @@ class LumaDesk(TaskDesk):
         moderated = ("content_moderated", "Your prompt or input was moderated by our content guidelines.")
         if over and "[lost]" in prompt:
             raise no("Generation not found", 404)
-        if "[moderated]" in prompt or (over and "[moderated later]" in prompt):
+        later = over and video["status"] == "failed" and video["error"]["code"] == "moderation_blocked"
+        if "[moderated]" in prompt or "moderated" in self.faults_of(job) or later:
             return "failed", *moderated
         if over and (code := re.search(r"\[fails (\w+)\]", prompt)):
             return "failed", code[1], "The generation failed as its prompt asked."
@@ -231,7 +326,7 @@ class LumaDesk(TaskDesk):
         word, code, text = self._state(job)
         return {
             "id": public(job["id"]),
-            "type": "video",
+            "type": self.server.ordered(job).get("type", "video"),
             "state": {"in_progress": "processing"}.get(word, word),
             "model": job["model"],
             "created_at": stamp(job["created_at"]),
@@ -275,7 +370,8 @@ class LumaDesk(TaskDesk):
 def main(arguments: list[str] | None = None) -> None:
     """Stand for Luma, with both APIs on one port."""
     given = options("Stand for Luma's APIs.", settle=0.0).parse_args(arguments)
-    run(TaskServer(given.port, opened(given), LumaDesk, LINKS_LAST, "/v1"))
+    trouble = faults.given(given.fault)
+    run(TaskServer(given.port, opened(given, trouble), LumaDesk, LINKS_LAST, "/v1", trouble))
 
 
 if __name__ == "__main__":

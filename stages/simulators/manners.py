@@ -35,6 +35,7 @@ class Manner:
       film, or without one; `variants`: those of `?variant=` that it knows, None for
       all; `link`: where the film is if not there: the job's `url`, which a refusal
       quotes too; a `body` with it; the `path` on its disk; or the `job` alone
+    - `works`: the paths at which something is done to films, besides `/videos`
     - `deletes` jobs in any state, finished ones, or none, answering `deleted`;
       lists are in `pages` with or without `has_more`, or whole
     - `keys`: it honours Idempotency-Key; `forgets`: a restart loses its jobs
@@ -62,6 +63,7 @@ class Manner:
     failed: tuple[int, str] = (404, "The video is not ready, or has expired.")
     variants: tuple[str, ...] | None = ("video",)
     link: Literal["", "detail", "body", "path", "job"] = ""
+    works: tuple[str, ...] = ()
     deletes: Literal["finished", "any", ""] = "any"
     deleted: Literal["object", "job", "bare"] = "object"
     pages: Literal["more", "bare", "whole", ""] = "more"
@@ -97,6 +99,8 @@ class Manner:
         shown = {**self.extras, **video, "id": self.public(video["id"], video["model"])}
         shown["status"] = self.words.get(phase, status)
         shown["progress"] = {"percent": progress, "ends": 100 * (status == "completed"), "none": None}[self.progress]
+        if source := video.get("remixed_from_video_id"):
+            shown["remixed_from_video_id"] = self.public(source, video["model"])
         if error := video.get("error"):
             shown |= self._failure(error)
         if url and self.link in ("detail", "job") and status == "completed":
@@ -178,7 +182,9 @@ def _plain(value: object) -> str:
 
 # ---------------------------------------------------------------- the table
 
-OPENAI = Manner("openai", strict=True, deletes="finished", keys=True)
+WORKS = ("remix", "extensions", "edits")
+
+OPENAI = Manner("openai", strict=True, works=WORKS, deletes="finished", keys=True)
 
 AZURE = Manner(
     "azure",
@@ -186,6 +192,7 @@ AZURE = Manner(
     credentials=("api-key", "Authorization"),
     strict=True,
     extras={"completed_at": None, "error": None, "remixed_from_video_id": None, "expires_at": None},
+    works=("remix",),
     deletes="finished",
 )
 
@@ -281,6 +288,7 @@ LITELLM = Manner(
     extras={"completed_at": None, "error": None, "expires_at": None, "usage": {"duration_seconds": 4.0}},
     errors="litellm",
     variants=None,
+    works=WORKS,
     deletes="",
     pages="",
 )

@@ -1,7 +1,8 @@
 """A server that stands for OpenAI's: `python -m stages.simulators.openai --port N --state DIR`.
 
 It speaks the Videos protocol as far as facts/providers.md section 1 knows it,
-sells clips for nothing, films them, and appends every sale to DIR/sales.jsonl.
+but for characters: sells clips for nothing, films them, remixes, edits and extends
+those that it sold, and appends every sale to DIR/sales.jsonl.
 All state is in DIR: a server that was killed and started again goes on with
 what it sold. It is as inconvenient as the real one: a sale may land up to a
 third of `settle` seconds after the request was read, even if the buyer has
@@ -11,7 +12,8 @@ With `--dialect` it answers as others do who speak the protocol
 (`stages/simulators/manners.py`), and with `--fault` or the header X-Sim-Fault
 things go wrong (`stages/simulators/faults.py`). Words in a prompt ask for
 trouble too: `[moderated]` (refused), `[moderated later]`, `[fails]`, `[short]`
-(a second too short), `[slow]` (stays at 99 %).
+(a second too short), `[slow]` (stays at 99 %). Pictures and moderation are in
+`stages/simulators/images.py`, speech in `speech.py`.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from typing import Any
 
 from stages.errors import FfmpegError
 from stages.ffmpeg import run_ffmpeg
-from stages.simulators import faults, manners
+from stages.simulators import faults, images, manners, sounds, speech
 from stages.simulators.desk import Desk, Server, opened, options, run
 from stages.simulators.faults import Faults
 from stages.simulators.manners import MANNERS, Manner
@@ -44,6 +46,9 @@ MODELS = {"sim": SIZES, "sim-pro": PRO_SIZES, "sora-2": SIZES, "sora-2-pro": PRO
 """What each model films; the names that it stands for are taken too, so that their users' code works."""
 
 SECONDS = ("4", "8", "12")
+ADDED = ("4", "8", "12", "16", "20")
+"""Seconds by which a film is made longer: at most EXTENSIONS times, to LONGEST. facts/providers.md 1."""
+EXTENSIONS, LONGEST = 6, 120
 
 
 # ---------------------------------------------------------------- how it speaks
@@ -64,10 +69,17 @@ class VideosDesk(Desk):
         return self.manner.complaint(refusal.status, refusal.body)
 
     def act(self) -> None:
-        """Retrieve, list, content; create; delete."""
+        """Retrieve, list, content; create; delete; and what `images.py`, `speech.py` and `sounds.py` answer."""
+        if images.serves(self):
+            return images.act(self)
+        if speech.serves(self):
+            return speech.act(self)
+        if sounds.serves(self):
+            return sounds.act(self)
         said = {"GET": self._get, "POST": self._create, "DELETE": self._delete}[self.command]()
         if said is not None:
             self.say(200, said)
+        return None
 
     def _place(self) -> tuple[list[str], dict[str, str]]:
         """The path after `/v1`, in parts, and the query."""
@@ -150,13 +162,42 @@ class VideosDesk(Desk):
     def _create(self) -> Mapping[str, Any] | None:
         fields, image, media_type = self._fields()
         parts, _ = self._place()
-        if parts != ["videos"]:
-            raise Refusal(404, f"Invalid URL (POST {self.path})")
-        order = ordered(fields, image, media_type, self.headers.get("Idempotency-Key", ""), self.manner)
+        key = self.headers.get("Idempotency-Key", "")
+        match parts:
+            case ["videos"]:
+                order = ordered(fields, image, media_type, key, self.manner)
+            case ["videos", name, "remix"] if "remix" in self.manner.works:
+                order = self._remixed(name, fields, key)
+            case ["videos", "edits"] if "edits" in self.manner.works:
+                order = self._remixed(fields.pop("video", ""), fields, key)
+            case ["videos", "extensions"] if "extensions" in self.manner.works:
+                order = self._extended(fields.pop("video", ""), fields, key)
+            case _:
+                raise Refusal(404, f"Invalid URL (POST {self.path})")
         if "moderated" in self.struck:
             raise Refusal(400, "Your request was blocked by our moderation system.", "moderation_blocked")
         self.say(self.manner.created, self._shown(self.server.studio.sell(replace(order, faults=self.struck))))
         return None
+
+    def _remixed(self, name: str, fields: Mapping[str, str], key: str) -> Order:
+        """A remix or an edit, which are the same here: of the film's model, size and length."""
+        _only(fields, "prompt")
+        job = self._sold(name)
+        shot = self.server.studio.shot_of(job)
+        prompt = _prompt(fields)
+        return Order(prompt, job["model"], job["seconds"], job["size"], key, work="remix", shot=shot)
+
+    def _extended(self, name: str, fields: Mapping[str, str], key: str) -> Order:
+        _only(fields, "prompt seconds")
+        job, prompt, seconds = self._sold(name), _prompt(fields), fields.get("seconds", "")
+        if seconds not in ADDED:
+            raise Refusal(400, f"Invalid seconds value. Supported: {', '.join(ADDED)}.", "invalid_value", "seconds")
+        whole = int(job["seconds"]) + int(seconds)
+        if whole > LONGEST or self.server.studio.extensions(job) >= EXTENSIONS:
+            text = f"A video can be extended {EXTENSIONS} times, to {LONGEST} seconds."
+            raise Refusal(400, text, "invalid_value", "video")
+        shot = self.server.studio.shot_of(job)
+        return Order(prompt, job["model"], str(whole), job["size"], key, work="extend", shot=shot, added=int(seconds))
 
     def _fields(self) -> tuple[dict[str, str], bytes, str]:
         """The fields of a multipart or JSON body, and the reference with its media type."""
@@ -205,22 +246,34 @@ def ordered(fields: Mapping[str, str], image: bytes, media_type: str, key: str, 
         return _ordered_loosely(fields, image, media_type, key)
     prompt, model = fields.get("prompt", ""), fields.get("model", "sora-2")
     seconds, size = fields.get("seconds", "4"), fields.get("size", "720x1280")
-    if not 1 <= len(prompt) <= 32_000:
-        raise Refusal(400, "Invalid 'prompt': must have 1 to 32000 characters.", "invalid_value", "prompt")
+    _prompt(fields)
     if model not in MODELS:
         raise Refusal(400, f"Invalid value: '{model}' is no video model.", "invalid_value", "model")
     if seconds not in SECONDS:
         raise Refusal(400, f"Invalid seconds value. Supported: {', '.join(SECONDS)}.", "invalid_value", "seconds")
     if size not in MODELS[model]:
         raise Refusal(400, f"Model does not support this size: {size}.", "invalid_value", "size")
-    if "[moderated]" in prompt:
-        raise Refusal(400, "Your request was blocked by our moderation system.", "moderation_blocked")
     if image and media_type not in IMAGES:
         raise Refusal(400, f"Unsupported media type '{media_type}'.", "invalid_value", "input_reference")
     if image and _image_size(image) != size:
         message = "Inpaint image must match the requested width and height"
         raise Refusal(400, message, "invalid_value", "input_reference")
     return Order(prompt, model, seconds, size, key, image, IMAGES.get(media_type, ""))
+
+
+def _prompt(fields: Mapping[str, str]) -> str:
+    """The prompt, if it has a length and nothing against it."""
+    prompt = fields.get("prompt", "")
+    if not 1 <= len(prompt) <= 32_000:
+        raise Refusal(400, "Invalid 'prompt': must have 1 to 32000 characters.", "invalid_value", "prompt")
+    if "[moderated]" in prompt:
+        raise Refusal(400, "Your request was blocked by our moderation system.", "moderation_blocked")
+    return prompt
+
+
+def _only(fields: Mapping[str, str], known: str) -> None:
+    if unknown := sorted(set(fields) - set(known.split())):
+        raise Refusal(400, f"Unknown parameter: '{unknown[0]}'.", "unknown_parameter", unknown[0])
 
 
 def _ordered_loosely(fields: Mapping[str, str], image: bytes, media_type: str, key: str) -> Order:
@@ -264,8 +317,12 @@ def _form_fields(body: bytes, boundary: bytes) -> tuple[dict[str, str], bytes, s
         name = headers.get_param("name", header="Content-Disposition")
         if name in ("input_reference", "image_reference"):
             image, media_type = content.removesuffix(b"\r\n"), headers.get_content_type()
+        elif name == "video":
+            raise Refusal(400, "The simulator works on its own videos only.", "invalid_value", "video")
         else:
-            fields[str(name)] = content.removesuffix(b"\r\n").decode(errors="replace")
+            fields["video" if name == "video[id]" else str(name)] = content.removesuffix(b"\r\n").decode(
+                errors="replace"
+            )
     return fields, image, media_type
 
 
@@ -273,11 +330,13 @@ def _json_fields(body: bytes) -> tuple[dict[str, str], bytes, str]:
     try:
         data = json.loads(body)
         reference = data.pop("input_reference", None)
+        if "video" in data:
+            data["video"] = data["video"]["id"]
         address = reference["image_url"] if reference else ""
         match = re.fullmatch(r"data:([\w/+.-]+);base64,(.*)", address, re.DOTALL) if address else None
         image = base64.b64decode(match[2], validate=True) if match else b""
     except (ValueError, KeyError, TypeError, AttributeError, binascii.Error):
-        raise Refusal(400, "The body should be a JSON object, a reference in it a data URL.") from None
+        raise Refusal(400, "The body should be a JSON object, a reference in it a data URL, a video {id}.") from None
     if address and not match:
         raise Refusal(400, "The simulator takes data URLs only.", "invalid_value", "input_reference")
     fields = {name: value for name, value in data.items() if isinstance(value, str)}
@@ -300,13 +359,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--ignore-keys", action="store_true", help="do not honour Idempotency-Key")
     parser.add_argument("--dialect", choices=MANNERS, default="openai", help="as whose server it answers")
     parser.add_argument("--link", choices=manners.LINKS, help="say where films are instead of sending them")
-    faults.add_flag(parser)
     given = parser.parse_args(arguments)
     manner, trouble = MANNERS[given.dialect], faults.given(given.fault)
     if given.link is not None:
         manner = replace(manner, link=given.link)
-    forgets = manner.forgets or bool(trouble.strike(faults.START))
-    studio = opened(given, keys=manner.keys and not given.ignore_keys, forgets=forgets)
+    studio = opened(given, trouble, keys=manner.keys and not given.ignore_keys, forgets=manner.forgets)
     run(VideosServer(given.port, studio, manner, trouble))
 
 

@@ -7,32 +7,40 @@ accepts is what the types of runwayml 5.24.0 describe, for the models whose
 prices are known; its answers have the shapes that facts/providers.md section 4
 and published captures of August 2026 show. The words of its complaints about a
 missing version or key are made up; a last frame is checked and not filmed.
+Films are worked on as they come, within the request or uploaded: anew (silently)
+at video_to_video, larger at video_upscale.
 
 Words in a prompt ask for trouble: `[moderated]` (input: fails at once, charged),
 `[moderated later]` (output), `[fails]`, `[fails ASSET.INVALID]` or any other code,
 `[slow]` (stays at 0.99), `[short]` (a second too short), `[cancelled]` (by somebody
 else), `[lost]` (forgotten when it is done), `[broke]` (no credits), `[expires]`
-(the first link that is followed has expired), `[expired]` (all have).
+(the first link that is followed has expired), `[expired]` (all have). More comes by
+flag or by header (`faults`).
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import secrets
 import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from stages.clip import Size
+from stages.errors import InputError
 from stages.files import attempt
+from stages.simulators import faults
 from stages.simulators.desk import Problem, object_in, opened, options, run
-from stages.simulators.studio import Refusal, Studio
-from stages.simulators.tasks import Reply, TaskDesk, TaskServer, picture, public, stamp
+from stages.simulators.faults import Faults
+from stages.simulators.studio import Order, Refusal, Shot, Studio
+from stages.simulators.tasks import Reply, TaskDesk, TaskServer, footage, picture, public, stamp
 
 VERSION = "2024-11-06"
 LINKS_LAST = 86_400
@@ -142,8 +150,36 @@ TEXT_TO_VIDEO: Mapping[str, Schema] = {
         prompt=3500,
     ),
 }
-ENDPOINTS = {"image_to_video": IMAGE_TO_VIDEO, "text_to_video": TEXT_TO_VIDEO}
-UNPLAYED = {"referenceAudio", "references", "referenceVideos", "outputFormat", "proresProfile"}
+VIDEO_TO_VIDEO: Mapping[str, Schema] = {
+    "aleph2": Schema(
+        "model videoUri",
+        "promptText seed contentModeration keyframes outputFormat proresProfile ratio targetAspectRatio",
+        "",
+        (),
+        0,
+        credits=28,
+    ),
+}
+VIDEO_UPSCALE: Mapping[str, Schema] = {
+    "magnific_video_upscaler_creative": Schema(
+        "model videoUri", "creativity flavor fpsBoost resolution sharpen smartGrain", "", (), 0, credits=0
+    ),
+}
+ENDPOINTS = {
+    "image_to_video": IMAGE_TO_VIDEO,
+    "text_to_video": TEXT_TO_VIDEO,
+    "video_to_video": VIDEO_TO_VIDEO,
+    "video_upscale": VIDEO_UPSCALE,
+}
+LEAST = 56
+"""Credits that a remix costs at least. facts/providers.md 4."""
+FRAME = {"720p": Fraction("0.7"), "1k": Fraction("0.7"), "2k": Fraction("0.9"), "4k": Fraction("1.2")}
+"""Credits that a frame of an enlarged film costs. docs.dev.runwayml.com/guides/pricing, as of 2026-08-26."""
+LINES = {"720p": 720, "1k": 1080, "2k": 1440, "4k": 2160}
+UNPLAYED = {
+    *("referenceAudio", "references", "referenceVideos", "outputFormat", "proresProfile"),
+    *("keyframes", "targetAspectRatio", "fpsBoost"),
+}
 """Fields that the real one has and the simulator does not play."""
 
 
@@ -194,6 +230,10 @@ def _wrongs(schema: Schema) -> Mapping[str, Callable[[Any], list[dict[str, Any]]
         "audio": one_of("audio", (True, False), bool),
         "seed": one_of("seed", (), int),
         "contentModeration": _wrong_moderation,
+        "videoUri": _wrong_footage,
+        "resolution": one_of("resolution", tuple(FRAME), str),
+        "flavor": one_of("flavor", ("vivid", "natural"), str),
+        **{name: one_of(name, tuple(range(101)), int) for name in ("creativity", "sharpen", "smartGrain")},
         "promptImage": lambda value: _wrong_images(value, schema.positions.split()),
     }
 
@@ -203,6 +243,26 @@ def _wrong_moderation(value: Any) -> list[dict[str, Any]]:
     if fits and value.get("publicFigureThreshold", "auto") in ("auto", "low"):
         return []
     return [_issue("invalid_value", "contentModeration", "expected publicFigureThreshold: auto|low")]
+
+
+def _wrong_footage(value: Any) -> list[dict[str, Any]]:
+    if not isinstance(value, str) or not re.match(r"data:video/[\w.+-]+;base64,|runway://", value):
+        return [_issue("invalid_format", "videoUri", "the simulator takes data URIs and uploads of videos")]
+    if value.startswith("data:") and len(value) > INLINE:
+        return [_issue("too_big", "videoUri", "Too big: expected string to have <=5242880 characters")]
+    return []
+
+
+def fits(model: str, shot: Shot) -> None:
+    """Raise Problem unless the model takes a film of that length, size and rate."""
+    shortest = 2 if model == "aleph2" else 0
+    if not shortest <= shot.length <= 30:
+        bound = {"code": "too_big", "maximum": 30} if shot.length > 30 else {"code": "too_small", "minimum": shortest}
+        text = f"Asset duration must be at {'most 30' if shot.length > 30 else f'least {shortest}'} seconds"
+        kind = {"type": "number", "inclusive": True, "origin": "number", "message": text, "path": ["videoUri"]}
+        raise _invalid([{**bound, **kind}])
+    if model == "aleph2" and (min(shot.size.width, shot.size.height) > 1080 or shot.rate > 30):
+        raise _invalid([_issue("custom", "videoUri", "Asset must be 1080p or less at 30 fps or less")])
 
 
 def _wrong_images(value: Any, positions: list[str]) -> list[dict[str, Any]]:
@@ -252,6 +312,8 @@ class RunwayDesk(TaskDesk):
         match method, parts:
             case "POST", ["v1", ("image_to_video" | "text_to_video") as endpoint]:
                 return 200, self._create(endpoint, object_in(body))
+            case "POST", ["v1", ("video_to_video" | "video_upscale") as endpoint]:
+                return 200, self._treat(endpoint, object_in(body))
             case "POST", ["v1", "uploads"]:
                 return 200, self._invite(object_in(body))
             case "GET", ["v1", "tasks", task_id]:
@@ -265,18 +327,45 @@ class RunwayDesk(TaskDesk):
 
     def _create(self, endpoint: str, body: dict[str, Any]) -> dict[str, Any]:
         schema = checked(endpoint, body)
-        prompt, model = str(body.get("promptText", "")), str(body["model"])
-        if "[broke]" in prompt:
-            raise Refusal(400, "You do not have enough credits to run this task.")
-        if self.server.daily <= sum(job["model"] == model for job in self.server.sold()):
-            raise Refusal(429, "You have reached the daily limit of generations for this model.")
         seconds = int(body.get("duration", schema.usual))
         sound = "audio" in schema.fields and bool(body.get("audio", True))
         cost = seconds * (schema.credits if sound or "audio" not in schema.fields else schema.silent)
         size = Size(*map(int, body.get("ratio", "1280:720").split(":")))
-        image = self._first(body.get("promptImage"))
-        job_id = self.server.sell(prompt, model, seconds, size, image, sound=sound, credits=cost)
+        image, suffix = self._first(body.get("promptImage"))
+        order = Order(str(body.get("promptText", "")), str(body["model"]), str(seconds), str(size), "", image, suffix)
+        return self._sold(order, cost, sound)
+
+    def _treat(self, endpoint: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Film a film anew, at its size and length; or make it larger, as large as its shape allows."""
+        checked(endpoint, body)
+        model, resolution = str(body["model"]), str(body.get("resolution", "2k"))
+        shot = self._footage(str(body["videoUri"]))
+        fits(model, shot)
+        order = Order(str(body.get("promptText", "")), model, str(shot.seconds), str(shot.size), "", shot=shot)
+        if endpoint == "video_to_video":
+            cost = max(LEAST, math.ceil(shot.length * VIDEO_TO_VIDEO[model].credits))
+            return self._sold(replace(order, work="remix"), cost, sound=False)
+        larger = shot.with_lines(LINES[resolution])
+        cost = max(1, math.ceil(FRAME[resolution] * shot.length * shot.rate))
+        return self._sold(replace(order, work="upscale", size=str(larger)), cost, shot.heard)
+
+    def _sold(self, order: Order, cost: int, sound: bool) -> dict[str, Any]:
+        if "[broke]" in order.prompt:
+            raise Refusal(400, "You do not have enough credits to run this task.")
+        if self.server.daily <= sum(job["model"] == order.model for job in self.server.sold()):
+            raise Refusal(429, "You have reached the daily limit of generations for this model.")
+        job_id = self.server.sell(replace(order, faults=self.struck), sound=sound, credits=cost)
         return {"id": public(job_id), "estimatedCost": {"credits": cost}}
+
+    def _footage(self, uri: str) -> Shot:
+        unreadable = _invalid([_issue("custom", "videoUri", "Failed to fetch asset")])
+        if not uri.startswith("runway://"):
+            return footage(self.server.studio, uri, unreadable)
+        path = self.server.upload(uri)
+        try:
+            return self.server.studio.taken_in(path.read_bytes())
+        except (FileNotFoundError, InputError):
+            raise unreadable from None
 
     def _first(self, images: Any) -> tuple[bytes, str]:
         """The first frame's bytes and kind; nothing if there is none. All images are looked at."""
@@ -290,7 +379,7 @@ class RunwayDesk(TaskDesk):
         unreadable = _invalid([_issue("custom", "promptImage", "Failed to fetch asset")])
         if not uri.startswith("runway://"):
             return picture(uri, unreadable)
-        path = self.server.uploads / uri.removeprefix("runway://").replace("/", "_")
+        path = self.server.upload(uri)
         kinds = {b"\x89PNG": ".png", b"\xff\xd8\xff\xe0": ".jpg", b"RIFF": ".webp"}
         if not path.is_file():
             raise unreadable
@@ -333,7 +422,7 @@ class RunwayDesk(TaskDesk):
             raise Refusal(404, "Could not find Task")
         if over and "[cancelled]" in prompt:
             return {**head, "status": "CANCELLED", "cost": {"credits": 0}}
-        if failed := _failed(prompt, video, over):
+        if failed := _failed(prompt, video, over, "moderated" in self.faults_of(job)):
             code, text = failed
             charged = cost if code.startswith("SAFETY") else 0
             return {**head, "status": "FAILED", "failure": text, "failureCode": code, "cost": {"credits": charged}}
@@ -356,9 +445,9 @@ class RunwayDesk(TaskDesk):
         }
 
 
-def _failed(prompt: str, video: Mapping[str, Any], over: bool) -> tuple[str, str] | None:
+def _failed(prompt: str, video: Mapping[str, Any], over: bool, moderated: bool) -> tuple[str, str] | None:
     """The failure code and its text, if the task has failed."""
-    if "[moderated]" in prompt:
+    if moderated or "[moderated]" in prompt:
         return "SAFETY.INPUT.TEXT", "The prompt was flagged by our content moderation system."
     if not over:
         return None
@@ -374,11 +463,17 @@ def _failed(prompt: str, video: Mapping[str, Any], over: bool) -> tuple[str, str
 class RunwayServer(TaskServer):
     """The desk is open to many at once. `concurrency` tasks are filmed at once, `daily` sold in a day, of one model."""
 
-    def __init__(self, port: int, studio: Studio, concurrency: int = 5, daily: int = 1000) -> None:
-        super().__init__(port, studio, RunwayDesk, LINKS_LAST)
+    def __init__(
+        self, port: int, studio: Studio, concurrency: int = 5, daily: int = 1000, trouble: Faults | None = None
+    ) -> None:
+        super().__init__(port, studio, RunwayDesk, LINKS_LAST, trouble=trouble)
         self.concurrency, self.daily = concurrency, daily
         self.uploads = studio.folder / "uploads"
         self.uploads.mkdir(exist_ok=True)
+
+    def upload(self, uri: str) -> Path:
+        """Where the file of a `runway://` address is, if it is there."""
+        return self.uploads / uri.removeprefix("runway://").replace("/", "_")
 
     def sold(self) -> list[dict[str, Any]]:
         """What was sold within a day, newest first."""
@@ -398,7 +493,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--concurrency", type=int, default=5, help="tasks at once; more are THROTTLED")
     parser.add_argument("--daily", type=int, default=1000, help="tasks of one model in 24 hours; then 429")
     given = parser.parse_args(arguments)
-    run(RunwayServer(given.port, opened(given), given.concurrency, given.daily))
+    trouble = faults.given(given.fault)
+    run(RunwayServer(given.port, opened(given, trouble), given.concurrency, given.daily, trouble))
 
 
 if __name__ == "__main__":

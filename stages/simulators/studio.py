@@ -15,16 +15,19 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from stages.certificates import Signer, test_signer
 from stages.clip import SAMPLE_RATE, Action, Size
-from stages.errors import AfterframeError
+from stages.errors import AfterframeError, InputError
 from stages.ffmpeg import run_ffmpeg
-from stages.files import attempt, sweep
+from stages.files import attempt, copy_whole, sweep
+from stages.media import probe
 from stages.provenance import sign
-from stages.simulators import RATE, film
+from stages.providers import Work
+from stages.signers import Signer, test_signer
+from stages.simulators import RATE, Progress, extend, film, remix, upscale
 from stages.simulators.faults import Fault
 
 AGENT = "SIMULATED by Afterframe"
@@ -45,8 +48,37 @@ class Refusal(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Shot:
+    """A film to work on: its file, what is in it, and the studio's job that made it, empty where it was uploaded.
+
+    `length` is in seconds, `heard` says whether it has sound.
+    """
+
+    file: Path
+    size: Size
+    rate: Fraction
+    length: Fraction
+    heard: bool
+    source: str = ""
+
+    @property
+    def seconds(self) -> int:
+        """Its length in whole seconds, to the nearest."""
+        return max(round(self.length), 1)
+
+    def with_lines(self, lines: int) -> Size:
+        """Its size with so many pixels on the shorter side, in even numbers."""
+        part = Fraction(lines, min(self.size.width, self.size.height))
+        return Size(round(self.size.width * part / 2) * 2, round(self.size.height * part / 2) * 2)
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
-    """A create request that was checked. `reference` is the image, `suffix` its kind, `faults` what goes wrong."""
+    """A create request that was checked. `reference` is the image, `suffix` its kind, `faults` what goes wrong.
+
+    `work` is done to `shot`; `seconds` are those of what comes of it, of which
+    `added` are new.
+    """
 
     prompt: str
     model: str
@@ -56,6 +88,23 @@ class Order:
     reference: bytes = b""
     suffix: str = ""
     faults: Mapping[str, Fault] = field(default_factory=dict)
+    work: Work = "film"
+    shot: Shot | None = None
+    added: int = 0
+
+    def same(self, job: sqlite3.Row) -> bool:
+        """Whether `job` is what was ordered."""
+        asked = (self.model, self.prompt, self.seconds, self.size, self.work, self.shot.source if self.shot else "")
+        return tuple(job[name] for name in ("model", "prompt", "seconds", "size", "work", "source")) == asked
+
+
+WORKED = {
+    "work": "TEXT DEFAULT 'film'",
+    "source": "TEXT DEFAULT ''",
+    "footage": "TEXT DEFAULT ''",
+    "added": "INTEGER DEFAULT 0",
+}
+"""Columns for work on films: what is done, to which job's film, the file of it, and how many seconds are new."""
 
 
 class Studio:
@@ -89,6 +138,9 @@ class Studio:
             "CREATE TABLE IF NOT EXISTS job (number INTEGER PRIMARY KEY, id TEXT UNIQUE, key TEXT UNIQUE,"
             " model TEXT, prompt TEXT, seconds TEXT, size TEXT, reference TEXT, created_at REAL, listed_at REAL)"
         )
+        there = {row["name"] for row in self._database.execute("PRAGMA table_info(job)")}
+        for column in sorted(WORKED.keys() - there):  # a studio of an earlier version lacks them
+            self._database.execute(f"ALTER TABLE job ADD COLUMN {column} {WORKED[column]}")
         self._database.execute("CREATE TABLE IF NOT EXISTS fault (job TEXT, name TEXT, value TEXT)")
         self._faults: dict[str, dict[str, Fault]] = {}
         for row in self._database.execute("SELECT * FROM fault"):
@@ -120,6 +172,10 @@ class Studio:
             "seconds": order.seconds,
             "size": order.size,
             "reference": reference,
+            "work": order.work,
+            "source": order.shot.source if order.shot else "",
+            "footage": self._kept(order.shot, job_id) if order.shot else "",
+            "added": order.added,
             "created_at": now,
             "listed_at": now
             + random.uniform(0, self.settle / 3)
@@ -127,8 +183,7 @@ class Studio:
         }
         with self._lock:
             if known := self._one("key", values["key"]):
-                asked = (order.model, order.prompt, order.seconds, order.size)
-                if tuple(known[name] for name in ("model", "prompt", "seconds", "size")) != asked:
+                if not order.same(known):
                     raise Refusal(400, "Idempotency-Key was used for another request", "idempotency_key_reused")
                 return self.described(known)
             names, marks = ", ".join(values), ", ".join(f":{name}" for name in values)
@@ -141,6 +196,38 @@ class Studio:
             self._log_sales([sold])
         self._start(sold)
         return self.described(sold)
+
+    def shot_of(self, job: sqlite3.Row) -> Shot:
+        """The film of a job, to work on. Raises Refusal if it is not done."""
+        if self.described(job)["status"] != "completed":
+            raise Refusal(400, f"Video '{job['id']}' is not completed.", "invalid_state")
+        return _seen(self.film_of(job), job["id"])
+
+    def taken_in(self, content: bytes) -> Shot:
+        """A film that was uploaded, to work on. Raises InputError if it is none."""
+        file = self.folder / "references" / f"{secrets.token_hex(16)}.mp4"
+        with attempt(file) as part:
+            part.write_bytes(content)
+        try:
+            return _seen(file)
+        except InputError:
+            file.unlink()
+            raise
+
+    def extensions(self, job: sqlite3.Row) -> int:
+        """How often the film of `job` was made longer."""
+        found = 0
+        while job["work"] == "extend" and job["source"]:
+            found, job = found + 1, self.job(job["source"])
+        return found
+
+    def _kept(self, shot: Shot, job_id: str) -> str:
+        """The name of a file that stays as it is, whatever becomes of the job that made it."""
+        references = self.folder / "references"
+        if shot.file.parent == references:
+            return shot.file.name
+        copy_whole(shot.file, references / f"{job_id}.mp4")
+        return f"{job_id}.mp4"
 
     def job(self, job_id: str) -> sqlite3.Row:
         """The job of that id. Raises Refusal with 404."""
@@ -187,6 +274,7 @@ class Studio:
             "size": job["size"],
             "quality": "standard",
             "error": error,
+            "remixed_from_video_id": job["source"] if job["work"] == "remix" and job["source"] else None,
         }
         if status == "completed":
             described["completed_at"] = int(self.film_of(job).stat().st_mtime)
@@ -242,7 +330,9 @@ class Studio:
     def _log_sales(self, jobs: list[sqlite3.Row]) -> None:
         with (self.folder / "sales.jsonl").open("a") as log:
             for job in jobs:
-                sale = {name: job[name] for name in ("id", "model", "seconds", "size")} | {"at": job["created_at"]}
+                sale = {name: job[name] for name in ("id", "work", "model", "seconds", "size")}
+                sale |= {"added": job["added"]} if job["work"] == "extend" else {}
+                sale |= {"at": job["created_at"]}
                 log.write(json.dumps(sale) + "\n")
             log.flush()
             os.fsync(log.fileno())
@@ -268,17 +358,41 @@ class Studio:
             self._progress[job["id"]] = part
 
         with attempt(self.folder / "films" / f"{job['id']}-unsigned.mp4") as unsigned:
-            film(
-                unsigned,
-                prompt=job["prompt"],
-                size=Size.parse(self._delivered(job)[0]),
-                seconds=self._delivered(job)[1],
-                reference=self.folder / "references" / job["reference"] if self._looks_at_reference(job) else None,
-                on_progress=on_progress,
-            )
+            if self._looks_at(job, "footage"):
+                self._work(job, unsigned, on_progress)
+            else:
+                film(
+                    unsigned,
+                    prompt=job["prompt"],
+                    size=Size.parse(self._delivered(job)[0]),
+                    seconds=self._delivered(job)[1],
+                    reference=self.folder / "references" / job["reference"]
+                    if self._looks_at(job, "reference")
+                    else None,
+                    on_progress=on_progress,
+                )
             made = Action("generate", (("model", job["model"]),), agent=AGENT, ai=True)
             sign(unsigned, self.film_of(job), history=(made,), signer=self.signer(), generator=AGENT)
         (self.folder / "films" / f"{job['id']}-unsigned.mp4").unlink(missing_ok=True)
+
+    def _work(self, job: sqlite3.Row, target: Path, on_progress: Progress) -> None:
+        """Do to the footage what was ordered; what a film is too short by is taken off its end."""
+        footage, prompt = self.folder / "references" / job["footage"], job["prompt"]
+        picture, sound = probe(footage)
+        assert picture
+        text, seconds = self._delivered(job)
+        size, heard = Size.parse(text), sound is not None
+        frames = round(picture.frames / picture.rate * RATE) - round((int(job["seconds"]) - seconds) * RATE)
+        if job["work"] == "extend":
+            new = round(job["added"] * RATE)
+            extend(
+                target, footage, prompt=prompt, size=size, frames=frames + new, new=new, heard=heard,
+                on_progress=on_progress,
+            )  # fmt: skip
+        elif job["work"] == "upscale":
+            upscale(target, footage, size=size, frames=frames, heard=heard, on_progress=on_progress)
+        else:
+            remix(target, footage, prompt=prompt, size=size, frames=frames, on_progress=on_progress)
 
     def _hand_out_canned(self, job: sqlite3.Row) -> None:
         size, seconds = self._delivered(job)
@@ -297,8 +411,9 @@ class Studio:
             size = wrong["wrong-size"].value or "x".join(size.split("x")[::-1])
         return size, int(wrong["wrong-length"].number(seconds - 1)) if "wrong-length" in wrong else seconds
 
-    def _looks_at_reference(self, job: sqlite3.Row) -> bool:
-        return bool(job["reference"]) and "ignored-reference" not in self.faults_of(job)
+    def _looks_at(self, job: sqlite3.Row, kind: str) -> bool:
+        """Whether what came along, of that kind, is used."""
+        return bool(job[kind]) and "ignored-reference" not in self.faults_of(job)
 
     def signer(self) -> Signer:
         """Who signs the films; the root to trust is then in `sim-root.pem`."""
@@ -307,6 +422,13 @@ class Studio:
             with attempt(self.folder / "sim-root.pem") as part:
                 shutil.copyfile(signer.root, part)
         return signer
+
+
+def _seen(file: Path, source: str = "") -> Shot:
+    picture, sound = probe(file)
+    if picture is None:
+        raise InputError(f"{file.name} has no picture")
+    return Shot(file, picture.size, picture.rate, picture.frames / picture.rate, sound is not None, source)
 
 
 def _film_plainly(target: Path, size: str, seconds: int) -> None:

@@ -15,16 +15,19 @@ import urllib.parse
 import uuid
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from stages.clip import Action, Size
+from stages.clip import Action
+from stages.errors import InputError
 from stages.ffmpeg import run_ffmpeg
 from stages.files import attempt
 from stages.provenance import sign
 from stages.simulators.desk import Desk, Problem, Server
-from stages.simulators.studio import AGENT, IMAGES, Order, Refusal, Studio
+from stages.simulators.faults import Faults
+from stages.simulators.studio import AGENT, IMAGES, Order, Refusal, Shot, Studio
 
 Reply = tuple[int, Mapping[str, Any] | None]
 
@@ -104,7 +107,7 @@ class TaskDesk(Desk):
             job = self.server.studio.job(private(task_id))
         except Refusal:
             raise Refusal(404, unknown) from None
-        if self.server.gone(job["id"]):
+        if self.server.gone(job["id"]) or "lost" in self.faults_of(job):
             raise Refusal(404, unknown)
         return job
 
@@ -117,7 +120,7 @@ class TaskDesk(Desk):
         if "Authorization" in self.headers:  # as storage does: one way to be let in, not two
             raise Problem(400, {"Code": "InvalidArgument", "Message": "Only one auth mechanism allowed"})
         job = self.job(parts[1] if len(parts) == 3 else "", "No such file.")
-        if not self.server.links.opens(query.get("_jwt", ""), job):
+        if not self.server.links.opens(query.get("_jwt", ""), job) or "expired" in self.faults_of(job):
             raise Problem(403, {"Code": "AccessDenied", "Message": "Access Denied"})
         try:
             self.send_film(self.server.film(job), job)
@@ -128,18 +131,25 @@ class TaskDesk(Desk):
 class TaskServer(Server):
     """A server of tasks. What else was ordered besides what a studio knows rides in the column of its keys."""
 
-    def __init__(self, port: int, studio: Studio, desk: type[TaskDesk], links_last: float, path: str = "") -> None:
-        super().__init__(port, studio, desk, path)
+    def __init__(
+        self,
+        port: int,
+        studio: Studio,
+        desk: type[TaskDesk],
+        links_last: float,
+        path: str = "",
+        trouble: Faults | None = None,
+    ) -> None:
+        super().__init__(port, studio, desk, path, trouble)
         self.links = Links(links_last)
         self.forgotten = studio.folder / "forgotten"
         self.forgotten.mkdir(exist_ok=True)
         self._muting = threading.Lock()
 
-    def sell(self, prompt: str, model: str, seconds: int, size: Size, image: tuple[bytes, str], **more: Any) -> str:
+    def sell(self, order: Order, **more: Any) -> str:
         """Sell a film: the job's id. `more` comes back from `ordered`."""
         remembered = json.dumps({"nonce": secrets.token_hex(8), **more})
-        order = Order(prompt, model, str(seconds), str(size), remembered, *image)
-        return str(self.studio.sell(order)["id"])
+        return str(self.studio.sell(replace(order, key=remembered))["id"])
 
     def ordered(self, job: sqlite3.Row) -> dict[str, Any]:
         """What else was ordered."""
@@ -176,6 +186,15 @@ class TaskServer(Server):
             muting.unlink()
         else:
             muting.replace(mute)
+
+
+def footage(studio: Studio, uri: str, complaint: Exception) -> Shot:
+    """The film in a data URI. Raises `complaint` if there is none."""
+    match = re.fullmatch(r"data:video/[\w.+-]+;base64,(.*)", uri, re.DOTALL)
+    try:
+        return studio.taken_in(base64.b64decode(match[1] if match else "!", validate=True))
+    except (binascii.Error, InputError):
+        raise complaint from None
 
 
 def picture(uri: str, complaint: Exception) -> tuple[bytes, str]:

@@ -12,6 +12,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from stages.clip import Word
 from stages.errors import InputError
+from stages.languages import other_language
 
 Timing: TypeAlias = Literal["exact", "proportional"]
 """Where word times come from: the engine itself, or the words' shares of the characters."""
@@ -19,13 +20,18 @@ Timing: TypeAlias = Literal["exact", "proportional"]
 
 @dataclass(frozen=True, slots=True)
 class SpeechRequest:
-    """A line to be spoken. `language` is a BCP 47 tag; `speed` 1 is the voice's own pace."""
+    """A line to be spoken. `language` is a BCP 47 tag; `speed` 1 is the voice's own pace; `take` 2 is another try.
+
+    `written` is what the author wrote, where `text` is how that is read aloud.
+    """
 
     text: str
     voice: str = "heart"
     language: str = "en"
     speed: float = 1.0
     seed: int = 0
+    take: int = 1
+    written: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,18 @@ class Voice(Protocol):
 
     def speak(self, request: SpeechRequest) -> Speech:
         """Speak it. Raises InputError as `check` does, ProviderUnavailable if another try may do."""
+
+
+PACE = 17
+"""Characters a second at speed 1, to estimate what is not yet spoken; a digit or a sign counts as five, as
+`$9` is two words. On 25 lines of advertising, `heart` came within 26 % of it, on half of them within 9 %."""
+
+
+def expected_seconds(text: str) -> Fraction:
+    """About how long `text` takes at speed 1."""
+    words = text.split()
+    signs = sum(letter.isdigit() or letter in "$€£¥%°/@#&+=" for word in words for letter in word)
+    return Fraction(sum(map(len, words)) + max(len(words) - 1, 0) + 4 * signs, PACE)
 
 
 def share(texts: Sequence[str], start: Fraction, end: Fraction) -> tuple[Word, ...]:
@@ -147,7 +165,7 @@ def check_language(voice: Voice, language: str) -> None:
 
 
 def check_latin(voice: Voice, text: str) -> None:
-    """Raise InputError where an English voice would skip or garble letters, naming one that has them.
+    """Raise InputError where an English voice would skip or garble letters or words, naming one that has them.
 
     A lone Greek letter passes: it is read by its name, as in `β-carotene`.
     """
@@ -156,6 +174,9 @@ def check_latin(voice: Voice, text: str) -> None:
         if foreign and not (len(run) == 1 and _script(run) == "GREEK"):
             script, language = _language_of(run)
             raise InputError(f"voice {voice.name} cannot read '{run}' ({script}){_elsewhere(language)}")
+    if found := other_language(text):
+        name, language = found
+        raise InputError(f"voice {voice.name} speaks English, and this is {name}{_elsewhere(language)}")
 
 
 def espeak_language(language: str) -> str:

@@ -26,7 +26,8 @@ from statistics import median
 from stages import caption, level, mix_audio, trim, upscale
 from stages.clip import Clip, Size
 from stages.delivery import Cut, Shot, cut, make_films
-from stages.ffmpeg import FONTS, Output, command, ffmpeg_binary, run_command
+from stages.ffmpeg import Output, command, ffmpeg_binary, run_command
+from stages.lettering import SHIPPED
 from stages.media import open_clip
 from stages.mixing import SOUND, make_sound
 from stages.subtitles import styled
@@ -137,7 +138,7 @@ def drawn(folder: Path, size: Size) -> str:
     assert picture
     assert picture.captions
     (folder / "captions.ass").write_text(styled(picture.captions.cues, size), encoding="utf-8")
-    (folder / "fonts").symlink_to(FONTS, target_is_directory=True)
+    (folder / "fonts").symlink_to(SHIPPED.parent, target_is_directory=True)
     return "ass=captions.ass:fontsdir=fonts"
 
 

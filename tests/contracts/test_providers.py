@@ -12,17 +12,18 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from stages.clip import Size
-from stages.errors import InputError, ProviderError, ProviderRefused
+from stages.errors import InputError, Later, ProviderError, ProviderRefused, ProviderUnavailable
 from stages.ffmpeg import run_ffmpeg
 from stages.media import open_clip
-from stages.providers import Provider, VideoJob, VideoRequest
+from stages.providers import Footage, Provider, VideoJob, VideoRequest, Work, works_of
 from stages.providers.dialects import (
     ANY,
     ANY_JSON,
@@ -35,7 +36,13 @@ from stages.providers.dialects import (
     VLLM_OMNI,
     Dialect,
 )
+from stages.providers.fal import Fal
+from stages.providers.luma import DreamMachine, Luma
 from stages.providers.openai import account_at
+from stages.providers.openrouter import OpenRouter
+from stages.providers.runway import Runway
+from stages.providers.veo import Veo
+from stages.simulators.faults import HEADER
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDE = Size(1280, 720)
@@ -51,6 +58,8 @@ class Stand:
     `--state`, and logs what it sold in `sales.jsonl` there. `client` makes the
     provider for that URL, `absent` is the id of a job that nobody made. The
     words in a prompt make the simulator refuse it at once, refuse it later, or fail.
+    `refuses` says whether it refuses before it sells, `pictures` whether it takes any.
+    Of work on a film, `works` says what else than `model`, `size` and `seconds` is asked.
     """
 
     name: str
@@ -63,6 +72,9 @@ class Stand:
     refused: str = "[moderated]"
     refused_later: str = "[moderated later]"
     fails: str = "[fails]"
+    refuses: bool = True
+    pictures: bool = True
+    works: Mapping[Work, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def speaks(dialect: Dialect, *simulated: str, name: str = "") -> Stand:
@@ -74,6 +86,10 @@ def speaks(dialect: Dialect, *simulated: str, name: str = "") -> Stand:
 
     return Stand(name or dialect.name, server, client)
 
+
+NOBODY = "00000000-0000-4000-8000-000000000000"
+FULL = Size(1920, 1080)
+VEO = "veo-3.1-fast-generate-preview"
 
 STANDS = (
     speaks(OPENAI),
@@ -90,6 +106,64 @@ STANDS = (
     speaks(ANY, "sglang", "--link", "body", name="any with notes"),
     speaks(ANY_JSON, "openai", name="any-json at openai"),
     speaks(ANY_JSON, "gateway", name="any-json at a gateway"),
+    Stand(
+        "runway",
+        ("stages.simulators.runway", *QUICK, "--concurrency", "100"),
+        Runway,
+        "veo3.1",
+        absent=NOBODY,
+        refuses=False,
+        works={
+            "remix": {"model": "aleph2"},
+            "upscale": {"model": "magnific_video_upscaler_creative", "size": FULL},
+        },
+    ),
+    Stand(
+        "luma",
+        ("stages.simulators.luma", *QUICK),
+        Luma,
+        "ray-3.2",
+        seconds=5,
+        absent=NOBODY,
+        refuses=False,
+    ),
+    Stand(
+        "luma dream machine",
+        ("stages.simulators.luma", *QUICK),
+        lambda url: DreamMachine(url.removesuffix("/v1") + "/dream-machine/v1"),
+        "ray-2",
+        seconds=5,
+        absent=NOBODY,
+        refuses=False,
+        pictures=False,
+        works={"upscale": {"size": FULL}},
+    ),
+    Stand(
+        "veo",
+        ("stages.simulators.veo", *QUICK),
+        Veo,
+        VEO,
+        seconds=8,
+        absent=f"models/{VEO}/operations/0",
+        works={"extend": {"seconds": 7}},
+    ),
+    Stand(
+        "fal",
+        ("stages.simulators.fal", *QUICK),
+        Fal,
+        "fal-ai/veo3.1/fast",
+        seconds=8,
+        absent="fal-ai/veo3.1/requests/0/status",
+        works={"extend": {"seconds": 7}, "upscale": {"model": "fal-ai/seedvr/upscale/video", "size": FULL}},
+    ),
+    Stand(
+        "openrouter",
+        ("stages.simulators.openrouter", *QUICK),
+        OpenRouter,
+        "google/veo-3.1",
+        seconds=8,
+        absent="gen-vid-0-0",
+    ),
 )
 """Name, simulator, client; add yours here."""
 
@@ -132,7 +206,10 @@ def opened(stand: Stand, state: Path) -> Iterator[Opened]:
             process.kill()
 
 
-KEYS = ("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY")
+KEYS = (
+    *("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY", "RUNWAYML_API_SECRET", "LUMA_AGENTS_API_KEY", "LUMAAI_API_KEY"),
+    *("GEMINI_API_KEY", "FAL_KEY", "OPENROUTER_API_KEY"),
+)
 
 
 @pytest.fixture(params=STANDS, ids=lambda stand: str(stand.name), scope="module")
@@ -150,6 +227,14 @@ def bought(at: Opened) -> VideoJob:
     assert job.id
     assert job.state in ("queued", "running", "done")
     return at.settled(job.id)
+
+
+@pytest.fixture(scope="module")
+def footage(at: Opened, bought: VideoJob, tmp_path_factory: pytest.TempPathFactory) -> Footage:
+    """That film, with the job that made it."""
+    film = tmp_path_factory.mktemp("footage") / "film.mp4"
+    at.provider.download(bought.id, film)
+    return Footage(film, bought.id)
 
 
 @pytest.fixture(scope="session")
@@ -200,6 +285,8 @@ def test_what_a_job_says_of_itself_is_what_was_asked(at: Opened, bought: VideoJo
 
 
 def test_a_picture_to_begin_with_is_taken(at: Opened, draw: Callable[[Size], Path]) -> None:
+    if not at.stand.pictures:
+        pytest.skip("it takes none")
     request = replace(at.request("from a picture"), reference=draw(at.stand.size))
     job = at.provider.submit(request, "picture")
     assert at.settled(job.id).state == "done"
@@ -218,13 +305,96 @@ def test_a_sale_is_found_in_the_list(at: Opened, bought: VideoJob) -> None:
     assert at.provider.find(time.time() + 600) == []
 
 
+WORKS: tuple[Work, ...] = ("remix", "extend", "upscale", "draw")
+
+
+def worked(at: Opened, work: Work, footage: Footage | None) -> VideoRequest:
+    """A request for work on that film, as the stand's own words have it."""
+    prompt = "" if work == "upscale" else f"{work} at night"
+    request = VideoRequest(
+        prompt, at.stand.model, at.stand.size, at.stand.seconds, work=work, footage=footage if work != "draw" else None
+    )
+    return replace(request, **at.stand.works.get(work, {}))
+
+
+@pytest.mark.parametrize("work", WORKS)
+def test_what_it_says_it_does_to_a_film_it_does(at: Opened, footage: Footage, work: Work, tmp_path: Path) -> None:
+    """And what it does not say, it refuses before it is sent: it would film instead, for money."""
+    request, before = worked(at, work, footage), at.sales()
+    if work not in works_of(at.provider):
+        with pytest.raises(InputError) as refused:
+            at.provider.submit(request, work)
+        assert (refused.value.parameter, at.sales()) == ("work", before)
+        return
+    job = at.settled(at.provider.submit(request, work).id)
+    assert (job.state, job.failure, at.sales()) == ("done", "", before + 1)
+    at.provider.download(job.id, tmp_path / "film.part")
+    found, was = open_clip(tmp_path / "film.part").picture, open_clip(footage.file).picture
+    assert found
+    assert was
+    assert found.size == request.size
+    length = was.frames / was.rate + (request.seconds if work == "extend" else 0)
+    assert abs(found.frames / found.rate - length) < 0.2
+    if at.provider.can_list:
+        assert job.id in {each.id for each in at.provider.find(time.time() - 600)}
+
+
+@pytest.fixture
+def works(at: Opened) -> list[Work]:
+    """What it does besides filming."""
+    found = [work for work in WORKS if work in works_of(at.provider)]
+    if not found:
+        pytest.skip("it films, and no more")
+    return found
+
+
+def test_a_film_from_elsewhere_is_worked_on_or_refused(at: Opened, works: list[Work], footage: Footage) -> None:
+    for work in works:
+        before, parameter, state = at.sales(), "", "done"
+        try:
+            state = at.settled(
+                at.provider.submit(worked(at, work, Footage(footage.file)), f"{work} elsewhere").id
+            ).state
+        except InputError as refused:
+            parameter = refused.parameter
+        assert state == "done"
+        assert (parameter, at.sales()) in (("", before + 1), ("footage", before))
+        with pytest.raises(InputError) as without:
+            at.provider.submit(worked(at, work, None), work)
+        assert without.value.parameter == "footage"
+
+
+@pytest.mark.parametrize("wish", ["reference", "last_frame", "audio", "negative", "loop", "seed"])
+def test_what_it_has_no_words_for_at_such_work_is_refused(
+    at: Opened, works: list[Work], footage: Footage, wish: str, draw: Callable[[Size], Path]
+) -> None:
+    image = draw(at.stand.size)
+    wishes = {"reference": image, "last_frame": image, "audio": False, "negative": "rain", "loop": True, "seed": 7}
+    for work in works:
+        before, parameter, sold = at.sales(), "", 0
+        request = replace(worked(at, work, footage), **{wish: wishes[wish]})  # type: ignore[arg-type]
+        try:
+            sold = bool(at.provider.submit(request, f"{work} {wish}").id)
+        except InputError as refused:
+            parameter = refused.parameter
+        assert at.sales() == before + sold
+        assert sold or parameter == wish
+
+
+def test_a_film_that_nothing_is_done_with_is_not_filmed_anew(at: Opened, footage: Footage) -> None:
+    before = at.sales()
+    with pytest.raises(InputError, match="nothing is to be done with it"):
+        at.provider.submit(replace(at.request(), footage=footage), "nothing")
+    assert at.sales() == before
+
+
 @pytest.mark.parametrize("wish", ["last_frame", "audio", "negative", "loop", "seed"])
 def test_what_it_has_no_words_for_is_refused_before_it_is_sent(
     at: Opened, wish: str, draw: Callable[[Size], Path]
 ) -> None:
     image = draw(at.stand.size)
     wishes = {"last_frame": image, "audio": False, "negative": "people", "loop": True, "seed": 7}
-    framed = {"reference": image} if wish == "last_frame" else {}
+    framed = {"reference": image} if wish == "last_frame" and at.stand.pictures else {}
     request = replace(at.request(f"with {wish}"), **{wish: wishes[wish]}, **framed)  # type: ignore[arg-type]
     before = at.sales()
     parameter, sold = "", 0
@@ -237,6 +407,8 @@ def test_what_it_has_no_words_for_is_refused_before_it_is_sent(
 
 
 def test_a_refusal_is_no_sale(at: Opened) -> None:
+    if not at.stand.refuses:
+        pytest.skip("it sells, and fails at once")
     before = at.sales()
     with pytest.raises(ProviderRefused) as refused:
         at.provider.submit(at.request(f"crowd {at.stand.refused}"), "refused")
@@ -261,3 +433,65 @@ def test_a_job_that_nobody_knows_is_gone(at: Opened) -> None:
     assert at.provider.check(at.stand.absent).state == "gone"
     if at.provider.can_list:
         assert at.stand.absent not in {job.id for job in at.provider.find(0)}
+
+
+# ---------------------------------------------------------------- what the simulators do wrong on demand
+
+
+def struck(at: Opened, fault: str) -> Provider:
+    """The same account, each of whose requests asks for trouble."""
+    provider: Any = at.provider
+    return replace(provider, headers=(*provider.headers, (HEADER, fault)))  # type: ignore[no-any-return]
+
+
+def test_a_request_goes_wrong_as_it_is_asked_to(at: Opened) -> None:
+    before = at.sales()
+    with pytest.raises(Later) as later:
+        struck(at, "429=3").submit(at.request(), "limited")
+    assert later.value.seconds == 3
+    for fault in ("500", "500=503", "reset-before"):
+        with pytest.raises(ProviderUnavailable):
+            struck(at, fault).submit(at.request(), fault)
+    assert at.sales() == before
+
+
+@pytest.mark.parametrize(
+    ("fault", "state", "failure"),
+    [
+        ("moderated-later", "failed", "moderation"),
+        ("fails", "failed", "transient"),
+        ("lost", "gone", "lost"),
+        ("", "done", ""),
+    ],
+)
+def test_a_job_goes_wrong_as_it_is_asked_to(at: Opened, fault: str, state: str, failure: str) -> None:
+    job = at.settled(struck(at, fault).submit(at.request(f"a rose {fault}"), f"struck-{fault}").id)
+    assert (job.state, job.failure.partition("_")[0]) == (state, failure)
+
+
+def test_a_film_goes_wrong_as_it_is_asked_to(at: Opened, tmp_path: Path) -> None:
+    gone = at.settled(struck(at, "expired").submit(at.request("gone"), "gone").id)
+    with pytest.raises(ProviderRefused) as expired:
+        at.provider.download(gone.id, tmp_path / "none.part")
+    assert expired.value.failure == "expired"
+    job = at.settled(struck(at, "wrong-length=2").submit(at.request("short"), "short").id)
+    at.provider.download(job.id, tmp_path / "film.part")
+    assert open_clip(tmp_path / "film.part").duration == pytest.approx(2, abs=0.2)
+
+
+def test_what_policy_refuses_is_said_to_be_that(at: Opened) -> None:
+    """At once, or as a job that fails at once."""
+    try:
+        failure = at.settled(struck(at, "moderated").submit(at.request("a crowd"), "moderated").id).failure
+    except ProviderRefused as refused:
+        failure = refused.failure
+    assert failure == "moderation_input"
+
+
+def test_work_on_a_film_goes_wrong_as_it_is_asked_to(at: Opened, works: list[Work], footage: Footage) -> None:
+    for work in works:
+        with pytest.raises(ProviderUnavailable):
+            struck(at, "500@create").submit(worked(at, work, footage), f"{work} 500")
+        for fault, failure in (("fails", "transient"), ("moderated-later", "moderation")):
+            job = at.settled(struck(at, fault).submit(worked(at, work, footage), f"{work} {fault}").id)
+            assert (job.state, job.failure.partition("_")[0]) == ("failed", failure)

@@ -11,15 +11,17 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from workshop import FIXTURES, SRT, Workshop, environment, ffmpeg, flip_a_byte, lacking_ffmpeg
 
+import presets
 from stages import plugins, provenance
 from stages.clip import Action
 
 pytest_plugins = ["desks"]
 
-QUICK = "steps:\n- trim: {clip: clip.mp4, length: 0.5s}\ndeliver: [{preset: web, file: out/web.mp4}]\n"
+QUICK = "steps:\n- trim: {clip: clip.mp4, length: 0.5s, lossless: never}\ndeliver: [{preset: web, file: out/web.mp4}]\n"
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,7 @@ def test_run_ends_with_one_json_object_on_stdout(made: tuple[Workshop, str, str]
     shape = {
         "path": str, "preset": str, "size": str, "frames": int, "rate": str, "duration": str,
         "loudness": float, "true_peak": float, "provenance": str, "original": str,
+        "cost": type(None), "sidecars": list,
     }  # fmt: skip
     (file,) = told["files"]
     assert {key: type(value) for key, value in file.items()} == shape
@@ -109,12 +112,18 @@ def test_verify_takes_an_original_and_anchors(made: tuple[Workshop, str, str], t
     web, clip = workshop.folder / "out" / "web.mp4", workshop.folder / "clip.mp4"
     root = workshop.folder / ".pipeline" / "signer" / "test-root.pem"
     (tmp_path / "pyproject.toml").touch()
-    done = workshop.cli("verify", web, "--anchors", root, "--original", clip, cwd=tmp_path)
+    done = workshop.cli("verify", web, "--anchors", root, "--tsa-anchors", root, "--original", clip, cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     assert done.stdout.startswith("proved: ")
     other = shutil.copy(FIXTURES / "bunny.mp4", tmp_path / "other.mp4")
     assert workshop.cli("verify", web, "--anchors", root, "--original", other, cwd=tmp_path).returncode in (11, 12)
-    for wrong in (["gone.mp4"], [web, "--original", "gone.mp4"], [web, "--anchors", "gone.pem"], [web, "--frobnicate"]):
+    for wrong in (
+        ["gone.mp4"],
+        [web, "--original", "gone.mp4"],
+        [web, "--anchors", "gone.pem"],
+        [web, "--tsa-anchors", "gone.pem"],
+        [web, "--frobnicate"],
+    ):
         refused = workshop.cli("verify", *wrong)
         assert (refused.returncode, refused.stdout) == (2, "")
         assert "Traceback" not in refused.stderr
@@ -139,11 +148,19 @@ def test_the_original_of_a_signed_clip_is_carried(workshop: Workshop) -> None:
 
 def test_what_there_is_can_be_listed(desk: Workshop) -> None:
     said = desk.cli("presets").stdout
-    assert [line.split()[0] for line in said.splitlines()] == ["instagram-reels", "web", "youtube", "youtube-shorts"]
+    assert [line.split()[0] for line in said.splitlines()] == list(presets.names("delivery"))
     assert "https://support.google.com/youtube/answer/1722171" in desk.cli("presets", "youtube").stdout
     refused = desk.cli("presets", "yotube")
     assert refused.returncode == 2
     assert "did you mean youtube?" in refused.stderr
+
+    held = desk.cli("conform", FIXTURES / "bunny.mp4", "--preset", "web")
+    assert (held.returncode, held.stderr) == (1, "")
+    assert "NO loudness      -19.4 LUFS" in held.stdout
+    assert "web.yaml:" in held.stdout
+    numbers = json.loads(desk.cli("conform", FIXTURES / "bunny.mp4", "--preset", "web", "--json").stdout)["numbers"]
+    assert {"key": "codec", "found": "h264", "wanted": "h264", "fine": True} in numbers
+    assert desk.cli("conform", FIXTURES / "narration.srt", "--preset", "web").returncode == 2
 
     said = desk.cli("stages").stdout
     assert [line.split()[0] for line in said.splitlines()] == list(plugins.names("pipeline.stages"))
@@ -224,7 +241,7 @@ AUTHORS: dict[str, tuple[Make, tuple[str, str], str]] = {
     "a corrupt MP4": (corrupt, ("", ""), "film.yaml:2: trim.clip: {}/clip.mp4: is "),
     "no sound": (
         nothing,
-        ("- trim: {clip: clip.mp4, length: 0.5s}", "- mix_audio: {clip: clip.mp4, sound: silent.mp4}"),
+        ("- trim: {clip: clip.mp4, length: 0.5s, lossless: never}", "- mix_audio: {clip: clip.mp4, sound: silent.mp4}"),
         "film.yaml:2: mix_audio: sound: has no sound in it",
     ),
     "no picture": (nothing, ("clip.mp4", "voice.wav"), "film.yaml:3: deliver: web: wants a picture"),
@@ -248,11 +265,12 @@ AUTHORS: dict[str, tuple[Make, tuple[str, str], str]] = {
     ),
     "no recipe": (lambda f: (f / "film.yaml").unlink(), ("", ""), "film.yaml: there is no such recipe"),
     "captions that are none": (
-        nothing, ("- trim: {clip: clip.mp4, length: 0.5s}", "- caption: {clip: clip.mp4, file: voice.wav}"),
+        nothing,
+        ("- trim: {clip: clip.mp4, length: 0.5s, lossless: never}", "- caption: {clip: clip.mp4, file: voice.wav}"),
         "film.yaml:2: caption: {}/voice.wav: cannot be read as UTF-8 captions",
     ),
     "a size of nothing": (
-        nothing, ("- trim: {clip: clip.mp4, length: 0.5s}", "- upscale: {clip: clip.mp4, size: 0x}"),
+        nothing, ("- trim: {clip: clip.mp4, length: 0.5s, lossless: never}", "- upscale: {clip: clip.mp4, size: 0x}"),
         "film.yaml:2: upscale",
     ),
 }  # fmt: skip
@@ -394,3 +412,27 @@ def test_a_reader_that_goes_away_is_no_fault(made: tuple[Workshop, str, str]) ->
     done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, env=environment())
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["runway", "luma"])
+def test_a_simulator_has_trouble_when_it_is_told_to(name: str, tmp_path: Path) -> None:
+    options = ["--state", str(tmp_path), "--fault", "500=503*1@create"]
+    command = [sys.executable, "-m", "pipeline", "simulate", "--as", name, *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        url = process.stdout.readline().strip()
+        answers = [httpx.post(f"{url}/generations", json={}) for _ in range(2)]
+        process.kill()
+    assert answers[0].status_code == 503
+    assert 400 <= answers[1].status_code < 500  # it is heard again: no key
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [("sk-admin-123", "can change the whole organisation"), ("sk-123", "looks like a user's"), ("sk-proj-123", "")],
+)
+def test_the_doctor_warns_of_a_key_that_can_do_too_much(desk: Workshop, key: str, words: str) -> None:
+    said = desk.cli("doctor", env={"OPENAI_API_KEY": key, "OPENAI_BASE_URL": ""}).stdout
+    assert words in said
+    assert ("spending cap" in said) == bool(words)
+    assert key not in said

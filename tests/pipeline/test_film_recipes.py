@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -11,27 +10,29 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import threading
-import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import av
 import pytest
-from workshop import ROOT, Workshop, environment, ffmpeg, frames_of
+from shoot import Server, Shoot, server
+from workshop import ffmpeg, frames_of
 
 import presets
 from pipeline.plan import plan
 from pipeline.read import read_recipe
 from pipeline.recipe import Recipe
 from pipeline.run import run
-from pipeline.tasks import Call, Plan, Task
+from pipeline.tasks import Plan
+from stages.ledger import open_ledger, purchases
+from stages.stage import Stage
 
 RECIPE = """\
 inputs:
@@ -61,127 +62,26 @@ deliver: [{preset: web, file: out/web.mp4}]
 """Without a voice."""
 
 
+MANY = """\
+steps:
+  - generate: {prompt: a rose, frame: 16:9, length: 3s, model: sim}
+  - trim: {length: 2s}
+  - {name: hello, speak: {text: Hello there., voice: espeak}}
+  - {name: tag, speak: {text: Guten Tag., voice: espeak, language: de}}
+  - {name: with_english, mix_audio: {clip: $trim, sound: $hello, duck: 10 dB}}
+  - {name: english, caption: {clip: $with_english}}
+  - {name: with_german, mix_audio: {clip: $trim, sound: $tag, duck: 10 dB}}
+  - {name: german, caption: {clip: $with_german}}
+deliver:
+  - {preset: youtube, clip: $english, file: out/wide-en.mp4}
+  - {preset: youtube, clip: $german, file: out/wide-de.mp4, language: de}
+  - {preset: youtube-shorts, clip: $english, file: out/tall-en.mp4, focus: 0.3x0.5}
+  - {preset: youtube-shorts, clip: $german, file: out/tall-de.mp4, mode: blur, captions: off}
+"""
+"""Two languages in two frames."""
+
+
 # ---------------------------------------------------------------- a server, a project, a purse
-
-
-@dataclass(slots=True)
-class Server:
-    """A simulator in a process of its own, that hands out plain films."""
-
-    folder: Path
-    options: tuple[str, ...] = ("--latency", "0", "--settle", "0.3", "--ignore-keys")
-    url: str = ""
-    process: subprocess.Popen[str] | None = None
-
-    def open(self) -> None:
-        """Start it; again on the same port and state, if it ran before."""
-        port = self.url.rpartition(":")[2].removesuffix("/v1") or "0"
-        state = ("--state", str(self.folder), "--port", port, "--no-film", *self.options)
-        command = [sys.executable, "-m", "stages.simulators.openai", *state]
-        self.process = subprocess.Popen(
-            command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
-        )
-        assert self.process.stdout
-        self.url = self.process.stdout.readline().strip()
-        assert self.url
-
-    def kill(self) -> None:
-        """End it, rudely."""
-        if self.process:
-            self.process.kill()
-            self.process.wait()
-            assert self.process.stdout
-            self.process.stdout.close()
-            self.process = None
-
-    def sales(self) -> int:
-        """How often it was paid."""
-        log = self.folder / "sales.jsonl"
-        return len(log.read_text().splitlines()) if log.exists() else 0
-
-    def wait_for_a_sale(self, before: int) -> None:
-        """Until it was paid once more than `before`."""
-        end = time.monotonic() + 20
-        while self.sales() == before:
-            assert time.monotonic() < end, "nothing was sold"
-            time.sleep(0.01)
-
-
-@contextlib.contextmanager
-def server(folder: Path, *options: str) -> Iterator[Server]:
-    """A server of one's own, to maltreat."""
-    one = Server(folder, options) if options else Server(folder)
-    one.open()
-    try:
-        yield one
-    finally:
-        one.kill()
-
-
-@dataclass(frozen=True, slots=True)
-class Shoot:
-    """A project in `folder/project`, its AFTERFRAME_HOME beside it, and the server that films for it."""
-
-    folder: Path
-    server: Server
-
-    @property
-    def workshop(self) -> Workshop:
-        return Workshop(self.folder / "project")
-
-    @property
-    def home(self) -> Path:
-        return self.folder / "home"
-
-    @property
-    def env(self) -> dict[str, str]:
-        return {"AFTERFRAME_HOME": str(self.home), "AFTERFRAME_SIM_URL": self.server.url}
-
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """`pipeline run film.yaml`, not waited for, in a group of its own."""
-        return subprocess.Popen(
-            self.workshop.command("run", "film.yaml", "--json", *arguments),
-            cwd=self.workshop.folder,
-            env=environment(self.env),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-
-    def run(self, *arguments: str, recipe: str = "film.yaml", **env: str) -> dict[str, Any]:
-        """`pipeline run`, which must end well; what it tells scripts."""
-        done = self.workshop.cli("run", recipe, "--json", *arguments, env={**self.env, **env})
-        assert done.returncode == 0, done.stderr
-        told: dict[str, Any] = json.loads(done.stdout)
-        return told
-
-    def refused(self, code: int, *arguments: str, **env: str) -> str:
-        """`pipeline run`, which must end with this exit code and a word about why."""
-        done = self.workshop.cli("run", "film.yaml", *arguments, env={**self.env, **env})
-        assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
-        assert done.stderr.strip()
-        return done.stderr
-
-    def planned(self, text: str, **given: str) -> dict[str, Task]:
-        """What a run of the recipe would do now, by kind of task. In this process: it is asked often."""
-        recipe = read_recipe(self.workshop.write(text, "planned.yaml"), given)
-        with self.here():
-            return {task.name.partition("-")[0]: task for task in plan(recipe, self.workshop.store.world(recipe)).tasks}
-
-    @contextlib.contextmanager
-    def here(self) -> Iterator[None]:
-        """This process is as the project's runs are."""
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in self.env.items():
-                patch.setenv(name, value)
-            yield
-
-    @contextlib.contextmanager
-    def sells(self, wanted: int) -> Iterator[None]:
-        """In this block exactly so many films are sold."""
-        before = self.server.sales()
-        yield
-        assert self.server.sales() - before == wanted
 
 
 @pytest.fixture(scope="module")
@@ -303,12 +203,16 @@ def test_versions_and_prices_buy_nothing(finished: Shoot, monkeypatch: pytest.Mo
 
 def newer(recipe: Recipe) -> Recipe:
     """The recipe, read by an Afterframe in which every stage has changed."""
-    steps = (replace(step, stage=replace(step.stage, version=step.stage.version + 1)) for step in recipe.steps)
-    return replace(recipe, steps=tuple(steps))
+
+    def later(stage: Stage) -> Stage:
+        parts = stage.parts and replace(stage.parts, stage=later(stage.parts.stage))
+        return replace(stage, version=stage.version + 1, parts=parts)
+
+    return replace(recipe, steps=tuple(replace(step, stage=later(step.stage)) for step in recipe.steps))
 
 
 def price(planned: Plan) -> Decimal:
-    return sum((task.price or Decimal(0) for task in planned.tasks), Decimal(0))
+    return sum((task.price for task in planned.tasks), Decimal(0))
 
 
 REORDERED = """\
@@ -367,9 +271,8 @@ def test_another_request_is_paid(rewritten: Shoot, change: str) -> None:
 def test_what_a_recipe_buys_is_known_by_the_same_key_for_ever(fresh: Shoot) -> None:
     """Whoever changes how identities are made makes every user pay again for every film."""
     (fresh.workshop.folder / "dot.ppm").write_bytes(b"P6 1 1 255\n\x80\x40\x20")
-    work = fresh.planned(BRIEF, photo="dot.ppm")["generate"].work
-    assert isinstance(work, Call)
-    assert work.arguments["key"] == "a3d2556a475ad0a5f3e318dc2195b564d539b3d5bb221cce561661e3abebb874"
+    (key,) = fresh.planned(BRIEF, photo="dot.ppm")["generate"].keys
+    assert key == "a3d2556a475ad0a5f3e318dc2195b564d539b3d5bb221cce561661e3abebb874"
 
 
 def test_without_its_cache_the_film_comes_from_home(finished: Shoot) -> None:
@@ -505,6 +408,17 @@ def test_a_server_that_goes_and_comes_back(tmp_path: Path, media: Path) -> None:
         one.open()
         assert shoot.run()["encoded"] == 1
         assert one.sales() == 1
+
+
+def test_whoever_waits_for_a_lost_answer_is_told_until_when(tmp_path: Path, media: Path) -> None:
+    with server(tmp_path / "server", "--settle", "1", "--ignore-keys", "--fault", "reset-after*1@create") as one:
+        shoot = project(tmp_path, one, media)
+        done = shoot.workshop.cli("run", "film.yaml", "--until", "generate", env=shoot.env)
+        assert done.returncode == 0, done.stderr
+        told = re.findall(
+            "filming generate: an earlier answer of sim was lost: waiting until (..:..), then", done.stderr
+        )
+        assert (len(told), one.sales()) == (1, 1)
 
 
 def test_no_network(fresh: Shoot) -> None:
@@ -660,3 +574,90 @@ def test_a_check_with_sim_is_of_what_sim_would_film(fresh: Shoot) -> None:
     fresh.workshop.write(BRIEF.replace("model: sim", "model: sora-2"))
     done = fresh.workshop.cli("check", "film.yaml", "--sim", env=fresh.env)
     assert (done.returncode, done.stdout[:15]) == (0, "film.yaml: fine")
+
+
+# ---------------------------------------------------------------- one shot after another
+
+SHOTS = """\
+inputs: {photo: photo.png}
+steps:
+  - prepare: {image: $photo}
+  - {name: a, generate: {prompt: a rose, reference: $prepare, frame: 16:9, length: 3s, model: sim}}
+  - trim: {length: 0.5s}
+  - still
+  - {name: again, prepare: {image: $still}}
+  - {name: b, generate: {prompt: it opens, reference: $again, frame: 16:9, length: 3s, model: sim}}
+  - {name: c, generate: {prompt: it closes, reference: $still, frame: 16:9, length: 3s, model: sim}}
+  - {name: short_c, trim: {length: 0.5s}}
+  - {name: short_b, trim: {clip: $b, length: 0.5s}}
+  - concat: {clips: [$trim, $short_b, $short_c], crossfade: 0.25s}
+deliver:
+  - {preset: web, file: out/b.mp4, clip: $short_b}
+  - {preset: web, file: out/all.mp4}
+"""
+
+
+def behind(shoot: Shoot, name: str) -> list[tuple[str, str]]:
+    """What `pipeline verify` finds behind a delivery: of each file how it was used, and its title."""
+    done = shoot.workshop.cli("verify", f"out/{name}", "--json", env=shoot.env)
+    assert done.returncode == 0, done.stderr
+    return [(one["relationship"], one["title"]) for one in json.loads(done.stdout)["credentials"]["ingredients"]]
+
+
+def originals(shoot: Shoot) -> dict[str, str]:
+    """The names of the paid originals, by the steps that bought them."""
+    recipe = read_recipe(shoot.workshop.folder / "film.yaml")
+    with shoot.here():
+        kept = {row.key: Path(row.original).name for row in purchases(open_ledger())}
+        tasks = plan(recipe, shoot.workshop.store.world(recipe)).tasks
+    return {task.slot: kept[key] for task in tasks for key in task.keys if key in kept}
+
+
+def test_the_next_shot_is_shown_the_end_of_the_one_before_it_and_says_so(fresh: Shoot) -> None:
+    """Prepared for the model, or as it is."""
+    fresh.workshop.write(SHOTS)
+    with fresh.sells(3):
+        told = fresh.run()
+    assert [file["frames"] for file in told["files"]] == [12, 3 * 12 - 2 * 6]
+    film = originals(fresh)
+    assert behind(fresh, "b.mp4") == [("parentOf", film["b"]), ("inputTo", film["a"]), ("inputTo", "photo.png")]
+    assert behind(fresh, "all.mp4") == [
+        ("parentOf", film["a"]),
+        ("inputTo", "photo.png"),
+        ("componentOf", film["b"]),
+        ("componentOf", film["c"]),
+    ]
+    shutil.rmtree(fresh.workshop.folder / ".pipeline")
+    with fresh.sells(0):
+        assert fresh.run()["bought"] == 0
+
+
+# ---------------------------------------------------------------- many from one
+
+
+def test_languages_and_frames_come_of_one_purchase(fresh: Shoot) -> None:
+    """One sale, one sound a language, one film a picture."""
+    fresh.workshop.write(MANY)
+    with fresh.sells(1):
+        told = fresh.run()
+    assert (told["bought"], told["encoded"]) == (1, 4)
+    assert [file["size"] for file in told["files"]] == ["1280x720"] * 2 + ["1080x1920"] * 2
+    with fresh.here():
+        planned = plan(recipe := read_recipe(fresh.workshop.folder / "film.yaml"), fresh.workshop.store.world(recipe))
+    kinds = [task.name.partition("-")[0] for task in planned.tasks]
+    assert {kind: kinds.count(kind) for kind in set(kinds)} == {
+        "generate": 1, "speak_line": 2, "sound": 2, "film": 4, "delivery": 4,
+    }  # fmt: skip
+    burnt = {each.file.stem: each.cut.picture.captions for each in planned.deliveries}
+    english, german = burnt["wide-en"], burnt["wide-de"]
+    assert english
+    assert german
+    assert (english.cues[0].text, german.cues[0].text) == ("Hello there.", "Guten Tag.")
+    assert (burnt["tall-en"], burnt["tall-de"]) == (english, None)
+    told = {}
+    for name in ("wide-en", "wide-de"):
+        with av.open(str(fresh.workshop.folder / "out" / f"{name}.mp4")) as film:
+            told[name] = film.streams.audio[0].metadata["language"]
+    assert told == {"wide-en": "und", "wide-de": "deu"}
+    with fresh.sells(0):
+        assert fresh.run()["encoded"] == 0

@@ -285,6 +285,76 @@ def test_frames_are_counted_at_the_pictures_rate(desk: Workshop) -> None:
     assert "sound for web" in differ(one, other)
 
 
+JOINED = """\
+steps:
+- {trim: {clip: clip.mp4, length: 1s}, name: first}
+- {trim: {clip: silent.mp4, length: 1s}, name: second}
+- concat: {clips: [$first, $second], crossfade: 0.5s}
+deliver: [{preset: web, file: web.mp4}]
+"""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("length: 1s}, name: second", "length: 0.75s}, name: second"),
+        ("[$first, $second]", "[$second, $first]"),
+        ("[$first, $second]", "[$first, $second, $first]"),
+        ("crossfade: 0.5s", "crossfade: 0.25s"),
+    ],
+)
+def test_what_is_joined_and_how_is_part_of_the_name(desk: Workshop, change: tuple[str, str]) -> None:
+    one, other = planned(desk, JOINED), planned(desk, JOINED.replace(*change))
+    assert {"sound for web", "film for web", "web"} <= differ(one, other)
+
+
+def test_a_list_of_clips_written_short_is_the_same_recipe(desk: Workshop) -> None:
+    short = JOINED.replace("{clips: [$first, $second], crossfade: 0.5s}", "[$first, $second]")
+    long = JOINED.replace(", crossfade: 0.5s", "")
+    assert differ(planned(desk, short), planned(desk, long)) == set()
+
+
+def test_what_is_joined_is_known_by_its_number(desk: Workshop) -> None:
+    film = planned(desk, JOINED)[names(planned(desk, JOINED))["film for web"]]
+    assert film.parts["concat.clips.2 > second.length"] == "1s"
+    assert film.steps == ("first", "second", "concat")
+
+
+def test_both_of_what_is_joined_are_ingested_before_it_is_delivered(desk: Workshop) -> None:
+    done = planned(desk, JOINED)
+    delivery = done[names(done)["web"]]
+    assert {name.partition("-")[0] for name in delivery.needs} == {"ingest", "sound", "film"}
+    assert [done[name].title for name in delivery.needs if name.startswith("ingest")] == ["clip.mp4", "silent.mp4"]
+
+
+STILL = """\
+steps:
+- trim: {clip: clip.mp4, length: 1s}
+- still: {at: end}
+- prepare: {image: $still, size: 64x64}
+deliver: [{preset: web, file: web.mp4, clip: $trim}]
+"""
+
+
+def test_another_ffmpeg_takes_a_still_anew_and_another_clip_or_moment_does(desk: Workshop) -> None:
+    world = known(desk)
+    recipe = desk.read(STILL)
+    one = plan(recipe, world)
+    assert one[names(one)["prepare"]].promised
+    newer = plan(recipe, replace(world, tools={**world.tools, "ffmpeg": "n10"}))
+    assert {"still", "prepare"} <= differ(one, newer)
+    assert differ(one, planned(desk, STILL.replace("at: end", "at: start"))) == {"still", "prepare"}
+    assert {"still", "prepare"} <= differ(one, planned(desk, STILL.replace("length: 1s", "length: 1.5s")))
+
+
+def test_a_moment_that_is_not_there_is_told_with_its_line(desk: Workshop) -> None:
+    with pytest.raises(RecipeError) as caught:
+        planned(desk, STILL.replace("at: end", "at: 24f"))
+    assert caught.value.mistakes[0] == (
+        "film.yaml:3: still.at: frame 24 is after the last frame, which is number 23, at 0.958 s"
+    )
+
+
 # ---------------------------------------------------------------- names: what does not
 
 
@@ -362,7 +432,7 @@ def test_a_picture_that_no_step_touches_is_copied_where_the_preset_allows(desk: 
     assert found["film for web"] == ("copy", "new")
     action, reason = found["film for youtube"]
     assert action == "encode"
-    assert re.fullmatch(r"new; youtube\.yaml:\d+ gop: 48 frames between key frames, not 12", reason)
+    assert re.fullmatch(r"new; youtube\.yaml:\d+ gop: 48 frames between key frames, not at most 12", reason)
 
 
 def test_two_deliveries_of_one_film_are_both_made(desk: Workshop) -> None:

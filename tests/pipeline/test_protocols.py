@@ -16,7 +16,7 @@ import presets
 from pipeline.read import read_recipe
 from pipeline.run import Result, run
 from pipeline.store import Store
-from stages import filming
+from stages import buying
 from stages.providers import Provider
 
 ROOT = Path(__file__).parents[2]
@@ -42,14 +42,28 @@ class Way:
     model: str
     key: str
     where: str
-    path: str = ""
+    models: str = ""
+    shown: bool = True
+    path: str = "/v1"
 
+
+VEO = "veo-3.1-fast: {retires_on: null}\n"
+"""As if Google had not closed it."""
+
+OWN = (
+    "own: {{base_url: '{{url}}', dialect: {dialect}, model: {model}, seconds: [4, 8], sizes: [1280x720], price: 0.1}}\n"
+)
 
 WAYS = (
     Way("runway", "runway-gen4.5", "RUNWAYML_API_SECRET", "RUNWAYML_BASE_URL"),
     Way("luma", "luma-ray-3.2", "LUMA_AGENTS_API_KEY", "LUMA_AGENTS_BASE_URL"),
     Way("fal", "fal-veo-3.1-fast", "FAL_KEY", "FAL_BASE_URL"),
-    Way("openai", "own", "", ""),
+    Way("veo", "veo-3.1-fast", "GEMINI_API_KEY", "GEMINI_BASE_URL", VEO),
+    Way(
+        "luma", "luma-ray-2", "LUMAAI_API_KEY", "LUMAAI_BASE_URL", shown=False, path="/dream-machine/v1"
+    ),  # which takes no references
+    Way("openrouter", "own", "OPENROUTER_API_KEY", "", OWN.format(dialect="openrouter", model="google/veo-3.1")),
+    Way("openai", "own", "", "", OWN.format(dialect="any", model="sim")),
 )
 
 
@@ -65,29 +79,32 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         child.terminate()
 
 
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.simulator)
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: f"{way.simulator}-{way.model}")
 def test_the_recipe_is_filmed_through_every_protocol(
     way: Way, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = tmp_path / "project"
     (project / ".pipeline").mkdir(parents=True)
     shutil.copy(ROOT / "fixtures" / "photo.jpg", project)
-    (project / "film.yaml").write_text(RECIPE.replace("MODEL", way.model))
-    if way.model == "own":
-        (project / "models.yaml").write_text(
-            f"own: {{base_url: '{server}', dialect: any, model: sim, seconds: [4, 8], sizes: [1280x720], price: 0.1}}\n"
-        )
-    else:
-        monkeypatch.setenv(way.key, "a-key")
-        monkeypatch.setenv(way.where, server)
-    usual = filming.provider_of
+    recipe = (
+        RECIPE
+        if way.shown
+        else RECIPE.replace("  - prepare: {image: $photo}\n", "").replace(" reference: $prepare,", "")
+    )
+    (project / "film.yaml").write_text(recipe.replace("MODEL", way.model))
+    (project / "models.yaml").write_text(way.models.replace("{url}", server))
+    server = server.replace("/v1", way.path)
+    for variable, text in ((way.key, "a-key"), (way.where, server)):
+        if variable:
+            monkeypatch.setenv(variable, text)
+    usual = buying.provider_of
 
     def hurried(sheet: presets.Sheet, state: Path) -> Provider:
         """The same account, looked at sooner: simulators are fast."""
         provider: Provider = replace(usual(sheet, state), typical=0.5, poll=0.3)  # type: ignore[type-var]  # dataclasses
         return provider
 
-    monkeypatch.setattr(filming, "provider_of", hurried)
+    monkeypatch.setattr(buying, "provider_of", hurried)
 
     def run_it() -> Result:
         return run(read_recipe(project / "film.yaml"), Store(project / ".pipeline"))

@@ -11,10 +11,12 @@ import pytest
 import yaml
 from workshop import GOLDENS, ROOT, Workshop, golden
 
+import presets
 from pipeline.read import json_schema, read_recipe
 from pipeline.recipe import FromFile, FromStep, Given
 from stages import plugins
 from stages.errors import RecipeError
+from stages.geometry import Crop
 
 pytest_plugins = ["desks"]
 
@@ -86,6 +88,26 @@ ONE_MISTAKE = {
         f"inputs: {{clip: ~}}\nsteps:\n- trim: {{clip: $clip, length: 1s}}\n{DELIVER}",
         "1: inputs.clip: must be given: --set clip=…",
     ),
+    "a list for a stage that takes one clip": (
+        f"{STEP}- level: [clip.mp4]\n{DELIVER}",
+        "3: level: should be a mapping of names to values",
+    ),
+    "a list of clips with one that is not there": (
+        f"steps:\n- concat: [clip.mp4, gone.mp4]\n{DELIVER}",
+        "2: concat.clips: gone.mp4: there is no such file",
+    ),
+    "a list in a list of clips": (
+        f"steps:\n- concat: [clip.mp4, [other.mp4]]\n{DELIVER}",
+        "2: concat.clips: should be $clip, not a list or a mapping",
+    ),
+    "no clips to join": (
+        f"steps:\n- concat: {{crossfade: 1s}}\n{DELIVER}",
+        "2: concat: clips: is missing (such as [$one, $another])",
+    ),
+    "a delivery onto one of several clips": (
+        "steps:\n- concat: [clip.mp4, other.mp4]\ndeliver:\n- {preset: web, file: other.mp4}\n",
+        "4: deliver.file: other.mp4 is one of the inputs",
+    ),
     "a key twice": (f"steps: []\nsteps: []\n{DELIVER}", "2: steps: is given twice"),
     "nothing delivered": (STEP, "1: deliver: nothing is delivered; name a preset: and a file:"),
     "a delivery onto an input": (
@@ -95,6 +117,14 @@ ONE_MISTAKE = {
     "a delivery onto the clip that it delivers": (
         "deliver:\n- {preset: web, clip: other.mp4, file: other.mp4}\n",
         "2: deliver.file: other.mp4 is one of the inputs",
+    ),
+    "two films whose credentials would lie in one file": (
+        f"{STEP}deliver:\n- {{preset: web-webm, file: a.webm}}\n- {{preset: web-webm, file: ./a.WEBM}}\n",
+        "5: deliver.file: a.WEBM and a.webm would both have their credentials in a.c2pa",
+    ),
+    "a step that signs, with an edit after it": (
+        f"{STEP}- sign: {{}}\n- {{trim: 0.5s, name: again}}\n{DELIVER}",
+        "3: to sign and to verify is the last that each delivery does, and no step: nothing may be edited after it",
     ),
     "two deliveries to one file, told apart by nothing but dots": (
         f"{STEP}deliver:\n- {{preset: web, file: out/a.mp4}}\n- {{preset: youtube, file: out/../out/./a.mp4}}\n",
@@ -106,8 +136,11 @@ ONE_MISTAKE = {
     ),
     "a typo in a preset": (
         f"{STEP}deliver: [{{preset: yotube, file: a.mp4}}]\n",
-        "3: deliver.preset: there is no preset 'yotube' (did you mean youtube?);"
-        " there are instagram-reels, web, youtube, youtube-shorts",
+        "3: deliver.preset: there is no preset 'yotube' (did you mean youtube?)",
+    ),
+    "a preset like none": (
+        f"{STEP}deliver: [{{preset: betamax, file: a.mp4}}]\n",
+        f"3: deliver.preset: there is no preset 'betamax'; there are {', '.join(presets.names('delivery'))}",
     ),
     "a typo in an input's name": (
         f"inputs: {{clip: clip.mp4}}\nsteps:\n- trim: {{clip: $clop, length: 1s}}\n{DELIVER}",
@@ -131,6 +164,30 @@ def test_a_file_that_is_no_text_is_told(desk: Workshop) -> None:
         read_recipe(desk.folder)
     with pytest.raises(RecipeError, match="there is no such recipe; packaged ones are finish"):
         read_recipe(desk.folder / "gone.yaml")
+
+
+def test_two_deliveries_to_one_file_by_two_ways_are_a_mistake(room: Workshop) -> None:
+    (room.folder / "out").mkdir()
+    (room.folder / "link").symlink_to("out")
+    text = f"{STEP}deliver:\n- {{preset: web, file: out/a.mp4}}\n- {{preset: web, file: link/a.mp4}}\n"
+    assert mistakes(room, text) == ["5: deliver.file: a.mp4 is delivered already at line 4"]
+
+
+def test_a_delivery_onto_the_credentials_of_an_input_is_a_mistake(room: Workshop) -> None:
+    (room.folder / "again").symlink_to(".")
+    (room.folder / "song.ogg").write_bytes(b"OggS")
+    text = f"{STEP}- replace_audio: {{sound: song.ogg}}\ndeliver:\n- {{preset: web-webm, file: again/song.webm}}\n"
+    assert mistakes(room, text) == [
+        "5: deliver.file: song.webm and song.ogg would both have their credentials in song.c2pa"
+    ]
+    room.read(text.replace("web-webm", "web").replace(".webm", ".mp4"))  # which holds its own
+
+
+def test_what_is_delivered_is_not_edited(room: Workshop) -> None:
+    """Neither by its own path nor by another."""
+    (room.folder / "again").symlink_to(".")
+    text = f"{STEP}- concat: [$trim, again/other.mp4]\ndeliver:\n- {{preset: web, file: other.mp4}}\n"
+    assert mistakes(room, text) == ["5: deliver.file: other.mp4 is one of the inputs"]
 
 
 def test_set_must_name_an_input(room: Workshop) -> None:
@@ -234,6 +291,24 @@ def test_a_step_reads_the_one_before_it_unless_it_says_otherwise(room: Workshop)
     assert recipe.files == (room.folder / "clip.mp4", room.folder / "voice.wav")
 
 
+@pytest.mark.parametrize("step", ["concat: [$trim, other.mp4, $trim]", "concat: {clips: [$trim, other.mp4, $trim]}"])
+def test_several_clips_are_a_list(room: Workshop, step: str) -> None:
+    recipe = room.read(
+        f"{STEP}- {step}\n- concat: {{clips: [$concat, clip.mp4], crossfade: 0.5s}}\n  name: more\n{DELIVER}"
+    )
+    _, concat, more = recipe.steps
+    assert concat.arguments == {"clips": (FromStep("trim"), FromFile(room.folder / "other.mp4"), FromStep("trim"))}
+    assert concat.reads == ("trim", "trim")
+    assert set(more.arguments) == {"clips", "crossfade"}
+    assert recipe.files == (room.folder / "clip.mp4", room.folder / "other.mp4")
+
+
+def test_a_still_is_of_the_step_before_it(room: Workshop) -> None:
+    recipe = room.read(f"{STEP}- still\n- {{still: 12f, name: later}}\n{DELIVER}")
+    assert recipe.steps[1].arguments == {"of": FromStep("trim")}
+    assert recipe.steps[2].arguments == {"of": FromStep("still"), "at": Given("12f", "12f")}
+
+
 def test_inputs_are_relative_to_the_recipe_and_outputs_to_the_project(room: Workshop) -> None:
     file = room.folder / "recipes" / "film.yaml"
     file.parent.mkdir()
@@ -265,10 +340,11 @@ def test_the_schema_allows_the_packaged_recipes(file: Path) -> None:
 
 
 def test_the_schema_allows_what_is_read(room: Workshop) -> None:
-    text = f"{STEP}- strip_audio\n- trim: 0.5\n- {{level: -16, name: loud}}\n{DELIVER}"
+    text = f"{STEP}- strip_audio\n- trim: 0.5\n- {{level: -16, name: loud}}\n- concat: [$loud, $trim]\n{DELIVER}"
     text = text.replace("- trim: 0.5\n", "- {trim: 0.5, name: shorter}\n")
     room.read(text)
     assert faults(json_schema(), yaml.safe_load(text)) == []
+    assert faults(json_schema(), yaml.safe_load(text.replace("trim: 0.5", "trim: [0.5]"))) != []
     assert faults(json_schema(), yaml.safe_load(text.replace("steps", "stpes"))) == ["stpes: is not allowed"]
 
 
@@ -306,3 +382,33 @@ def faults(schema: Any, value: Any, where: str = "") -> list[str]:
     if "enum" in schema and value not in schema["enum"]:
         found_here.append(f"{where}: is not one of {schema['enum']}")
     return found_here
+
+
+# ---------------------------------------------------------------- values in parts
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("3x2:4", ""),
+        ("{grid: 3x2, cell: 4}", ""),
+        ("{grid: 3x2, cell: 9}", "prepare.crop: a grid of 3x2 has the cells 1 to 6, row by row, not 9"),
+        ("{grd: 3x2}", "prepare.crop.grd: is not known (did you mean grid?)"),
+        ("{grid: 3x2, cell: four}", "prepare.crop.cell: should be a whole number, not 'four'"),
+        ("[3x2, 4]", "prepare.crop: should be a mapping of names to values"),
+    ],
+)
+def test_a_value_may_be_given_in_parts(room: Workshop, written: str, words: str) -> None:
+    (room.folder / "photo.jpg").touch()
+    text = (
+        f"steps:\n  - prepare: {{image: photo.jpg, crop: {written}, size: 640x360}}\n"
+        "deliver: [{preset: web, file: out.mp4, clip: $prepare}]\n"
+    )
+    if not words:
+        given = room.read(text).steps[0].arguments["crop"]
+        assert isinstance(given, Given)
+        assert given.value == Crop(grid="3x2", cell=4)
+        return
+    with pytest.raises(RecipeError) as raised:
+        room.read(text)
+    assert words in str(raised.value)

@@ -47,6 +47,10 @@ def test_the_page_opens_without_a_complaint(report: Path) -> None:
     for said in ("out/web.mp4", "out/youtube.mp4", "proved", "LUFS", "320x180", "24 at 24 a second", "a <b> & 'c'.mp4"):
         assert said in text, said
     assert done.stdout.count('class="proved">proved') == 2 or text.count(" proved ") >= 2
+    told = " ".join(text.split())
+    assert "The film was made from a <b> & 'c'.mp4 (nobody says who made it; not signed)." in told
+    assert "Laid into it: voice.wav (nobody says who made it; not signed)." in told
+    assert "Then Afterframe did this: cut in time, a sound laid over its own, sound levelled, captions" in told
     assert not re.search(r"\b(None|nan|Fraction|PosixPath|Traceback|Undefined)\b", text)
 
 

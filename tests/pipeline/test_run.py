@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from lab import counted, numbers
 from workshop import (
     FILM,
     FIXTURES,
@@ -25,14 +27,15 @@ from workshop import (
 
 from pipeline.run import Event, Result, run
 from pipeline.show import plan_text, summary
+from stages.conformance import conform
 from stages.errors import InputError, ProvenanceError, RecipeError
-from stages.files import sha256
+from stages.files import machine, sha256
 from stages.media import mp4_layout, open_clip
 from stages.provenance import verify
 
 pytest_plugins = ["desks"]
 
-QUICK = "steps:\n- trim: {clip: clip.mp4, length: 0.5s}\ndeliver: [{preset: web, file: out/web.mp4}]\n"
+QUICK = "steps:\n- trim: {clip: clip.mp4, length: 0.5s, lossless: never}\ndeliver: [{preset: web, file: out/web.mp4}]\n"
 """One encode of twelve frames."""
 
 
@@ -95,6 +98,51 @@ def test_deliveries_of_the_same_sources_share_one_process(workshop: Workshop, mo
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(watched_ffmpeg(workshop)))
     workshop.run()
     assert sum("libx264" in line for line in workshop.calls()) == 1
+
+
+OTHERS = """\
+steps:
+- trim: {clip: clip.mp4, length: 0.5s, lossless: never}
+deliver:
+- {preset: web, file: out/film.mp4}
+- {preset: mezzanine, file: out/film.mov}
+- {preset: poster, file: out/film.jpg}
+- {preset: preview-gif, file: out/film.gif}
+"""
+
+
+def test_films_and_pictures_of_one_clip_share_a_process_and_are_restored_alike(workshop: Workshop) -> None:
+    result = workshop.run(OTHERS)
+    assert result.count("encode") == 4
+    for placement in result.final.deliveries:
+        assert [str(row) for row in conform(placement.file, placement.cut.preset) if not row.fine] == []
+        assert verify(placement.file, anchors=workshop.store.anchors).verdict == "proved"
+    found = {file.suffix: file.read_bytes() for file in (workshop.folder / "out").glob("film.*")}
+    assert set(found) == {".mp4", ".mov", ".jpg", ".gif"}
+    (workshop.folder / "out" / "film.gif").unlink()
+    (workshop.folder / "out" / "film.mov").write_bytes(b"rotten")
+    assert not workshop.run(OTHERS).made
+    assert {file.suffix: file.read_bytes() for file in (workshop.folder / "out").glob("film.*")} == found
+
+
+def test_an_end_is_cut_off_without_encoding_where_that_is_exact_and_the_plan_says_so(workshop: Workshop) -> None:
+    counted(workshop.folder / "clip.mp4", "-c:v", "libx264", "-bf", "0", "-g", "24")
+    tasks = workshop.run(QUICK.replace("never", "auto")).first.tasks
+    (film,) = (task for task in tasks if task.name.startswith("film"))
+    assert (film.action, film.reason) == ("copy", "new; its end is cut off, and the rest is copied")
+    assert numbers(workshop.folder / "out" / "web.mp4") == list(range(12))
+    with pytest.raises(RecipeError, match=r"film.yaml:2: trim.lossless: a cut at the start is encoded"):
+        workshop.run(QUICK.replace("never", "require, start: 4f"))
+
+
+def test_hardware_that_is_not_there_is_not_used_and_the_reason_is_said(workshop: Workshop) -> None:
+    asked = QUICK.replace("file: out", "encoder: nvenc, file: out")
+    result = workshop.run(asked)
+    (remark,) = result.final.remarks
+    assert remark.startswith("web: nvenc is not used: ffmpeg failed")
+    assert "ibcuda" in remark
+    assert result.final.deliveries[0].cut.encoding.codec == "libx264"
+    assert frames_of(workshop.folder / "out" / "web.mp4") == 12
 
 
 def test_the_summary_is_short(once: tuple[Workshop, Result]) -> None:
@@ -256,9 +304,12 @@ def test_a_kept_film_that_rotted_is_not_delivered(finished: Workshop) -> None:
     assert verify(finished.folder / "out" / "web.mp4", anchors=finished.store.anchors).verdict == "proved"
 
 
-@pytest.mark.parametrize("name", ["files.json", "tools.json"])
+@pytest.mark.parametrize("name", ["files/*.json", "tools.json"])
 def test_a_broken_cache_file_is_read_anew(finished: Workshop, name: str) -> None:
-    (finished.folder / ".pipeline" / name).write_text('{"half": ', encoding="utf-8")
+    kept = list((finished.folder / ".pipeline").glob(name))
+    assert kept
+    for file in kept:
+        file.write_text('{"half": ', encoding="utf-8")
     assert finished.run().made == []
     assert finished.calls() == []
 
@@ -307,14 +358,19 @@ def test_half_made_work_of_a_killed_run_is_cleared_away(finished: Workshop) -> N
     """As a kill leaves it: a task half made, and a delivery half copied by a process that is no more."""
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    half = finished.folder / ".pipeline" / "tmp" / f".af-{gone.pid}-0badcafe"
+    half = finished.folder / ".pipeline" / "tmp" / f".af-{machine()}-{gone.pid}-0badcafe"
     half.mkdir(parents=True)
-    for part in (half / "film.mp4", finished.folder / "out" / f".af-{gone.pid}-0badcafe.mp4"):
+    for part in (half / "film.mp4", finished.folder / "out" / f".af-{machine()}-{gone.pid}-0badcafe.mp4"):
         part.write_bytes(b"half")
-    (finished.folder / ".pipeline" / f".af-{gone.pid}-0badcafe.json").write_bytes(b"half")
+    (finished.folder / ".pipeline" / f".af-{machine()}-{gone.pid}-0badcafe.json").write_bytes(b"half")
     (finished.folder / "out" / ".af-mine.mp4").write_bytes(b"somebody's own")
+    theirs = f".af-0badcafe-{gone.pid}-0badcafe"
+    (finished.folder / ".pipeline" / f"{theirs}.json").write_bytes(b"another machine writes it now")
+    forgotten = finished.folder / ".pipeline" / f"{theirs}-old.json"
+    forgotten.touch()
+    os.utime(forgotten, (0, 0))
     finished.run()
-    assert finished.leftovers() == ["out/.af-mine.mp4"]
+    assert finished.leftovers() == [f".pipeline/{theirs}.json", "out/.af-mine.mp4"]
 
 
 # ---------------------------------------------------------------- what stops a run

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,8 +88,9 @@ class Workshop:
     def write(self, text: str, name: str = "film.yaml") -> Path:
         """A recipe in it."""
         file = self.folder / name
-        file.write_text(text, encoding="utf-8")
-        return file
+        part = file.with_name(f".{threading.get_ident()}-{file.name}")  # others may be reading it
+        part.write_text(text, encoding="utf-8")
+        return part.replace(file)
 
     def read(self, text: str, given: Mapping[str, str] | None = None) -> Recipe:
         """`text` as its recipe, read."""

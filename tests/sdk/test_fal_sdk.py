@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from stages.clip import Size
+from stages.media import open_clip
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -65,6 +68,39 @@ print(done["video"]["content_type"], seen[-1])
     )
     assert said.splitlines() == ["True Completed", "True", "video/mp4 Completed"]
     assert (tmp_path / "film.mp4").read_bytes()[4:8] == b"ftyp"
+
+
+def test_it_makes_films_longer_and_larger(environment: dict[str, str], tmp_path: Path) -> None:
+    run(
+        """
+import fal_client, urllib.request
+first = fal_client.subscribe("fal-ai/veo3.1", {"prompt": "a rose", "duration": "4s"})
+urllib.request.urlretrieve(first["video"]["url"], "first.mp4")
+film = fal_client.encode_file("first.mp4")
+longer = fal_client.subscribe("fal-ai/veo3.1/extend-video", {"prompt": "and on", "video_url": film})
+urllib.request.urlretrieve(longer["video"]["url"], "longer.mp4")
+asked = {"video_url": film, "upscale_mode": "target", "target_resolution": "1440p"}
+larger = fal_client.subscribe("fal-ai/seedvr/upscale/video", asked)
+urllib.request.urlretrieve(larger["video"]["url"], "larger.mp4")
+for path, wrong in (
+    ("fal-ai/veo3.1/extend-video", {"prompt": "and on"}),
+    ("fal-ai/veo3.1/extend-video", {"prompt": "and on", "video_url": film, "duration": "4s"}),
+    ("fal-ai/seedvr/upscale/video", {**asked, "video_url": "https://example.com/film.mp4"}),
+    ("fal-ai/seedvr/upscale/video", {**asked, "prompt": "sharper"}),
+):
+    try:
+        fal_client.submit(path, wrong)
+        raise SystemExit("it took that")
+    except fal_client.FalClientHTTPError as error:
+        assert error.status_code == 422, error
+""",
+        environment,
+        tmp_path,
+    )
+    for name, size, seconds in (("longer", Size(1280, 720), 11), ("larger", Size(2560, 1440), 4)):
+        picture = open_clip(tmp_path / f"{name}.mp4").picture
+        assert picture
+        assert (picture.size, picture.frames) == (size, seconds * 24)
 
 
 def test_it_reads_what_went_wrong(environment: dict[str, str], tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import typing
+import uuid
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,16 +20,35 @@ import pytest
 from luma_agents.types import (
     GenerationFailureCode,
     VideoDuration,
+    VideoEditStrength,
     VideoResolution,
     generation_create_params,
     image_ref_param,
+    video_edit_options_param,
     video_options_param,
 )
-from lumaai.types.generations import video_create_params
+from lumaai.types import GenerationUpscaleParams
+from lumaai.types.generations import video_create_params, video_modify_params
 
 from stages.clip import Size
-from stages.providers import VideoRequest
-from stages.providers.luma import AGENTS, DREAMS, FAILURES, STATES, DreamMachine, Luma, anchors, dreamt, ordered
+from stages.media import open_clip
+from stages.providers import Footage, VideoRequest
+from stages.providers.luma import (
+    AGENTS,
+    DREAMS,
+    FAILURES,
+    MODE,
+    STATES,
+    WORKS,
+    DreamMachine,
+    Luma,
+    anchors,
+    dreamt,
+    edited,
+    enlarged,
+    modified,
+    ordered,
+)
 from stages.simulators import luma as simulator
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,6 +126,46 @@ def test_agents_place_keyframes(agents: luma_agents.Luma) -> None:
     assert generation.state == "completed"
 
 
+def test_agents_film_a_film_anew(agents: luma_agents.Luma, tmp_path: Path) -> None:
+    """By its generation, and as it comes."""
+    first = made(agents, "a rose", duration="5s")
+    assert first.output
+    film = httpx.get(str(first.output[0].url)).content
+    sources: list[Any] = [
+        {"generation_id": first.id},
+        {"data": b64encode(film).decode(), "media_type": "video/mp4"},
+    ]
+    edits: list[Any] = [{"auto_controls": True}, {"strength": "flex_2"}]
+    for source, edit in zip(sources, edits, strict=True):
+        generation = agents.generations.create(
+            model="ray-3.2",
+            type="video_edit",
+            prompt="at night",
+            source=source,
+            video={"resolution": "720p", "edit": edit},
+        )
+        job_id = generation.id
+        done = until(lambda job_id=job_id: agents.generations.get(job_id), lambda each: each.state == "completed")  # type: ignore[misc]
+        assert (generation.type, done.type) == ("video_edit", "video_edit")
+        assert done.output
+        (tmp_path / "film.mp4").write_bytes(httpx.get(str(done.output[0].url)).content)
+        picture = open_clip(tmp_path / "film.mp4").picture
+        assert picture
+        assert (picture.size, picture.frames) == (Size(1280, 720), 120)
+    with pytest.raises(luma_agents.UnprocessableEntityError, match="auto_controls"):
+        agents.generations.create(
+            model="ray-3.2",
+            type="video_edit",
+            prompt="at night",
+            source=sources[0],
+            video={"edit": {"auto_controls": True, "strength": "flex_2"}},
+        )
+    with pytest.raises(luma_agents.NotFoundError):
+        agents.generations.create(
+            model="ray-3.2", type="video_edit", prompt="x", source={"generation_id": str(uuid.uuid4())}
+        )
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [
@@ -174,6 +234,40 @@ def test_dream_machine_makes_a_loop(machine: lumaai.LumaAI) -> None:
     assert (asked.loop, asked.model, generation.generation_type) == (True, "ray-2", "video")
     film = httpx.get(generation.assets.video)
     assert (film.status_code, film.content[4:8]) == (200, b"ftyp")
+
+
+def test_dream_machine_films_anew_and_makes_larger(machine: lumaai.LumaAI, tmp_path: Path) -> None:
+    first = dreamed(machine, "a rose")
+    assert first.id
+    assert first.assets
+    modified = machine.generations.video.modify(
+        generation_type="modify_video",
+        model="ray-2",
+        mode="flex_2",
+        prompt="at night",
+        media={"url": str(first.assets.video)},
+    )
+    larger = machine.generations.upscale(first.id, resolution="1080p", generation_type="upscale_video")
+    assert len({first.id, modified.id, larger.id}) == 3
+    for generation, size in ((modified, Size(960, 540)), (larger, Size(1920, 1080))):
+        job_id = str(generation.id)
+        done = until(lambda job_id=job_id: machine.generations.get(job_id), lambda each: each.state == "completed")  # type: ignore[misc]
+        assert done.assets
+        (tmp_path / "film.mp4").write_bytes(httpx.get(str(done.assets.video)).content)
+        picture = open_clip(tmp_path / "film.mp4").picture
+        assert picture
+        assert (picture.size, picture.frames) == (size, 120)
+    asked: Any = machine.generations.get(str(larger.id)).request
+    assert (asked.generation_type, asked.resolution) == ("upscale_video", "1080p")
+    listed = {each.id for each in machine.generations.list(limit=10).generations}
+    assert {first.id, modified.id, larger.id} <= listed
+    wrong: Any = "brave"
+    with pytest.raises(lumaai.BadRequestError, match="mode"):
+        machine.generations.video.modify(
+            generation_type="modify_video", model="ray-2", mode=wrong, media={"url": "https://a/b.mp4"}
+        )
+    with pytest.raises(lumaai.NotFoundError):
+        machine.generations.upscale(str(uuid.uuid4()), resolution="1080p")
 
 
 def test_dream_machine_lists_and_deletes(machine: lumaai.LumaAI) -> None:
@@ -254,6 +348,26 @@ def test_agents_tables_are_the_types(tmp_path: Path) -> None:
         request = VideoRequest("a rose", "ray-3.2", Size(1280, 720), seconds, first, last_frame=last)
         assert set(ordered(request)) <= set(asked)
         assert set(ordered(request)["video"]) | set(anchors(request)) <= set(video)
+
+
+def test_tables_of_work_on_films_are_the_types() -> None:
+    edit = fields(video_edit_options_param.VideoEditOptionsParam)
+    assert set(edit) == simulator.EDIT_FIELDS
+    assert values(VideoEditStrength) == simulator.STRENGTHS
+    modify, upscale = fields(video_modify_params.VideoModifyParams), fields(GenerationUpscaleParams)
+    assert set(modify) == simulator.MODIFY_FIELDS
+    assert values(modify["mode"]) == simulator.STRENGTHS > {MODE}
+    assert set(upscale) == simulator.UPSCALE_FIELDS
+    film = Footage(Path("film.mp4"), "g")
+    remix = VideoRequest("at night", "ray-3.2", Size(1280, 720), 5, work="remix", footage=film)
+    assert set(edited(remix)) <= set(fields(generation_create_params.GenerationCreateParams))
+    assert set(edited(remix)["video"]["edit"]) <= set(edit)
+    assert set(modified(remix)) | {"media"} <= set(modify)
+    path, body = enlarged(VideoRequest("", "ray-2", Size(1920, 1080), 5, work="upscale", footage=film))
+    assert (path, set(body) <= set(upscale)) == ("generations/g/upscale", True)
+    kinds = {"video", "modify_video", "upscale_video"}
+    assert set(WORKS) == kinds
+    assert values(modify["generation_type"]) | values(upscale["generation_type"]) == kinds - {"video"}
 
 
 def test_dream_machine_tables_are_the_types() -> None:

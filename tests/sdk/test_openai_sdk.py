@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -46,6 +47,10 @@ def simulator(state: Path, *options: str) -> Iterator[str]:
 
 def sales(state: Path) -> int:
     return len([json.loads(line) for line in (state / "sales.jsonl").read_text().splitlines()])
+
+
+def works(state: Path) -> list[str]:
+    return [json.loads(line)["work"] for line in (state / "sales.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +104,39 @@ def test_the_sdk_creates_polls_downloads_lists_and_deletes(url: str, tmp_path: P
         assert (deleted.id, deleted.deleted, deleted.object) == (video.id, True, "video.deleted")
         with pytest.raises(openai.NotFoundError):
             client.videos.retrieve(video.id)
+
+
+def test_the_sdk_remixes_edits_and_extends(url: str, state: Path, tmp_path: Path) -> None:
+    """By its general `post` where it must: 3.57.0's own `edit` and `extend` choke on the `{id}` that they document."""
+    with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
+
+        def done(video: Any) -> Any:
+            return client.videos.poll(video.id, poll_interval_ms=50)
+
+        def post(path: str, **body: Any) -> Any:
+            return client.post(path, cast_to=openai.types.Video, body=body)
+
+        first = done(client.videos.create(prompt="a rose", model="sora-2-pro", seconds="4", size="1920x1080"))
+        remixed = done(client.videos.remix(first.id, prompt="at night"))
+        edited = done(post("/videos/edits", prompt="in the snow", video={"id": first.id}))
+        longer = done(post("/videos/extensions", prompt="and on", seconds="8", video={"id": first.id}))
+        seen = [(each.status, each.model, each.size, each.seconds, each.prompt) for each in (remixed, edited, longer)]
+        assert seen == [
+            ("completed", "sora-2-pro", "1920x1080", seconds, prompt)
+            for seconds, prompt in (("4", "at night"), ("4", "in the snow"), ("12", "and on"))
+        ]
+        assert (remixed.remixed_from_video_id, longer.remixed_from_video_id) == (first.id, None)
+        client.videos.download_content(longer.id).write_to_file(tmp_path / "film.mp4")
+        found = open_clip(tmp_path / "film.mp4").picture
+        assert found
+        assert (found.size, found.frames) == (Size(1920, 1080), 288)
+        assert works(state)[-4:] == ["film", "remix", "remix", "extend"]
+        with pytest.raises(openai.BadRequestError, match="Invalid seconds value"):
+            post("/videos/extensions", prompt="and on", seconds="5", video={"id": first.id})
+        with pytest.raises(openai.NotFoundError):
+            client.videos.remix("video_0", prompt="at night")
+        with pytest.raises(openai.BadRequestError, match="own videos only"):
+            client.videos.edit(prompt="in the snow", video=tmp_path / "film.mp4")
 
 
 def test_the_sdk_understands_what_is_wrong(url: str, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import typing
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,28 @@ import httpx
 import pytest
 import runwayml
 from runwayml.lib import polling
-from runwayml.types import ImageToVideoCreateParams, TextToVideoCreateParams
+from runwayml.types import (
+    ImageToVideoCreateParams,
+    TextToVideoCreateParams,
+    VideoToVideoCreateParams,
+    VideoUpscaleCreateParams,
+)
 
 from stages.clip import Size
-from stages.providers import VideoRequest
-from stages.providers.runway import MODELS, STATES, Runway, ordered
-from stages.simulators.runway import IMAGE_TO_VIDEO, TEXT_TO_VIDEO, Schema
+from stages.ffmpeg import run_ffmpeg
+from stages.media import open_clip
+from stages.providers import Footage, VideoRequest
+from stages.providers.runway import MODELS, STATES, TREATMENTS, Runway, ordered, treated
+from stages.simulators.runway import ENDPOINTS, FRAME, IMAGE_TO_VIDEO, TEXT_TO_VIDEO, Schema
 
 ROOT = Path(__file__).resolve().parents[2]
 PNG = (ROOT / "fixtures" / "photo.jpg").read_bytes()
-PARAMS = {"image_to_video": ImageToVideoCreateParams, "text_to_video": TextToVideoCreateParams}
+PARAMS = {
+    "image_to_video": ImageToVideoCreateParams,
+    "text_to_video": TextToVideoCreateParams,
+    "video_to_video": VideoToVideoCreateParams,
+    "video_upscale": VideoUpscaleCreateParams,
+}
 PLAYED = [
     (endpoint, model)
     for endpoint, played in (("image_to_video", IMAGE_TO_VIDEO), ("text_to_video", TEXT_TO_VIDEO))
@@ -91,6 +104,62 @@ def test_a_picture_becomes_a_film(client: runwayml.RunwayML) -> None:
 
 
 @pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick")
+def test_a_film_is_filmed_anew_and_made_larger(client: runwayml.RunwayML, tmp_path: Path) -> None:
+    """As it comes, and uploaded."""
+    created = client.text_to_video.create(model="veo3.1", prompt_text="a rose", ratio="1280:720", duration=4)
+    film = fetched(created)
+    inline = f"data:video/mp4;base64,{b64encode(film).decode()}"
+    remixed: Any = client.video_to_video.create(model="aleph2", video_uri=inline, prompt_text="at night", seed=7)
+    assert remixed.estimated_cost.credits == 4 * 28
+    (tmp_path / "film.mp4").write_bytes(film)
+    uploaded = client.uploads.create_ephemeral(file=tmp_path / "film.mp4").uri
+    larger: Any = client.video_upscale.create(
+        model="magnific_video_upscaler_creative", video_uri=uploaded, resolution="1k", creativity=20, flavor="natural"
+    )
+    assert larger.estimated_cost.credits == 68  # of 96 frames at 0.7
+    for task, size in ((remixed, Size(1280, 720)), (larger, Size(1920, 1080))):
+        (tmp_path / "found.mp4").write_bytes(fetched(task))
+        clip = open_clip(tmp_path / "found.mp4")
+        assert clip.picture
+        assert (clip.picture.size, clip.picture.frames) == (size, 96)
+        assert (clip.sound is None) == (task is remixed)
+    with pytest.raises(runwayml.BadRequestError, match="videoUri"):
+        client.video_to_video.create(model="aleph2", video_uri="https://example.com/film.mp4", prompt_text="at night")
+
+
+def fetched(created: Any) -> bytes:
+    """The film of a task, once it is done."""
+    return httpx.get(created.wait_for_task_output(timeout=30).output[0]).content
+
+
+def long_film(target: Path, seconds: int, rate: int = 24, size: str = "160x90") -> str:
+    source = f"color=s={size}:r={rate}:d={seconds}"
+    run_ffmpeg(["-f", "lavfi", "-i", source, "-c:v", "libx264", "-preset", "ultrafast", str(target)])
+    return f"data:video/mp4;base64,{b64encode(target.read_bytes()).decode()}"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rate", "size", "words"),
+    [
+        (31, 5, "160x90", "Asset duration must be at most 30 seconds"),
+        (1, 24, "160x90", "Asset duration must be at least 2 seconds"),
+        (3, 60, "160x90", "30 fps or less"),
+        (3, 5, "2560x1440", "1080p or less"),
+    ],
+)
+def test_films_have_limits(
+    client: runwayml.RunwayML, tmp_path: Path, seconds: int, rate: int, size: str, words: str
+) -> None:
+    """The first was captured from the real one on 2026-08-26; the words of the others are ours."""
+    film = long_film(tmp_path / "film.mp4", seconds, rate, size)
+    with pytest.raises(runwayml.BadRequestError, match="Validation of body failed") as raised:
+        client.video_to_video.create(model="aleph2", video_uri=film, prompt_text="at night")
+    issues: Any = raised.value.body
+    assert words in issues["issues"][0]["message"]
+    assert issues["issues"][0]["path"] == ["videoUri"]
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [
@@ -186,6 +255,34 @@ def parts(hint: Any) -> Iterator[Any]:
 def values(hint: Any) -> set[Any]:
     """The literal values of a type."""
     return {each for inner in parts(hint) if typing.get_origin(inner) is typing.Literal for each in inner.__args__}
+
+
+@pytest.mark.parametrize("model", TREATMENTS)
+def test_our_tables_of_work_on_films_are_the_types(model: str) -> None:
+    treatment = TREATMENTS[model]
+    fields = typed(treatment.endpoint, model)
+    ours = ENDPOINTS[treatment.endpoint][model]
+    assert ours.fields == set(fields)
+    required = {name for name, hint in fields.items() if "Required" in str(typing.get_origin(hint))}
+    assert set(ours.required.split()) == required == {"model", "videoUri"}
+    if treatment.resolutions:
+        assert set(treatment.resolutions.values()) == values(fields["resolution"]) == set(FRAME)
+    assert ("promptText" in fields) == bool(treatment.prompt)
+    options = {"publicFigureThreshold": "contentModeration"}
+    assert {options.get(option, option) for option in treatment.options} | set(treatment.wishes) <= set(fields)
+    request = VideoRequest(
+        "at night" if treatment.prompt else "",
+        model,
+        Size(1920, 1080),
+        5,
+        seed=7 if "seed" in treatment.wishes else None,
+        options=tuple((option, "1") for option in treatment.options),
+        work=treatment.work,
+        footage=Footage(Path("film.mp4")),
+    )
+    where, body = treated(request)
+    assert where == treatment.endpoint
+    assert set(body) < set(fields)
 
 
 def schema(endpoint: str, model: str) -> Schema:

@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from stages.clip import Size
+from stages.media import open_clip
+
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "veo-3.1-fast-generate-preview"
 HEAD = f"""
@@ -23,8 +26,8 @@ from google.genai import types
 
 client = genai.Client()
 
-def filmed(prompt, image=None, **config):
-    source = types.GenerateVideosSource(prompt=prompt, image=image)
+def filmed(prompt, image=None, video=None, **config):
+    source = types.GenerateVideosSource(prompt=prompt, image=image, video=video)
     operation = client.models.generate_videos(
         model="{MODEL}", source=source, config=types.GenerateVideosConfig(**config)
     )
@@ -83,6 +86,31 @@ print(operation.name)
     )
     assert said.startswith(f"models/{MODEL}/operations/")
     assert (tmp_path / "film.mp4").read_bytes()[4:8] == b"ftyp"
+
+
+def test_it_makes_a_film_longer_twice(environment: dict[str, str], tmp_path: Path) -> None:
+    """Once with what the operation says of the film, once after it was downloaded."""
+    run(
+        """
+first = filmed("a rose opens", duration_seconds=4, resolution="720p").response.generated_videos[0]
+longer = filmed("and on", video=first.video, number_of_videos=1, resolution="720p").response.generated_videos[0]
+client.files.download(file=longer.video)
+longest = filmed("and on", video=longer.video, duration_seconds=8).response.generated_videos[0]
+client.files.download(file=longest.video)
+longest.video.save("film.mp4")
+for video in (types.Video.from_file(location="film.mp4"), types.Video(uri="https://elsewhere/film.mp4")):
+    try:
+        filmed("and on", video=video)
+        raise SystemExit("it took that")
+    except genai.errors.ClientError as error:
+        assert error.status == "INVALID_ARGUMENT", error
+""",
+        environment,
+        tmp_path,
+    )
+    picture = open_clip(tmp_path / "film.mp4").picture
+    assert picture
+    assert (picture.size, picture.frames) == (Size(1280, 720), (4 + 7 + 7) * 24)
 
 
 def test_it_reads_what_went_wrong(environment: dict[str, str], tmp_path: Path) -> None:

@@ -76,7 +76,14 @@ class Shop:
         target.write_bytes(self.film)
 
     def find(self, since: float) -> list[VideoJob]:
-        return [job for job in reversed(self.jobs.values()) if (job.created_at or 0) >= since]
+        sold = [job for job in reversed(self.jobs.values()) if (job.created_at or 0) >= since]
+        failed = self.failure
+        return [
+            replace(job, state="failed", failure=failed.failure, code=failed.code, text=failed.text)
+            if failed
+            else replace(job, state=self.state)  # type: ignore[arg-type]  # likewise
+            for job in sold
+        ]
 
 
 def buy(ledger: Ledger, shop: Shop, request: VideoRequest = WISH, **how: object) -> Purchase:

@@ -7,16 +7,19 @@ how to make each file, and what `verify` must say of it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import json
 import shutil
 import struct
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import c2pa
@@ -24,11 +27,12 @@ import imageio_ffmpeg
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
+from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 
-from stages import certificates, provenance
+from stages import provenance, signers
 from stages.clip import Action, History
-from stages.manifest import CAPTURE_SOURCES, MODEL_MADE
+from stages.manifest import CAPTURE_SOURCES, MODEL_MADE, manifest_of
 
 EMAIL = "1.3.6.1.5.5.7.3.4"
 C2PA_USE = "1.3.6.1.4.1.62558.2.1"
@@ -45,7 +49,7 @@ def key() -> ec.EllipticCurvePrivateKey:
 
 def certificate(
     name: tuple[str, str],
-    own: ec.EllipticCurvePrivateKey,
+    own: CertificateIssuerPrivateKeyTypes,
     issuer: tuple[str, str],
     issuer_key: ec.EllipticCurvePrivateKey,
     *,
@@ -53,13 +57,16 @@ def certificate(
     uses: Sequence[str] = (EMAIL,),
     usage: bool = True,
     key_id: bool = True,
+    critical: bool = False,
     begin: datetime | None = None,
     end: datetime | None = None,
+    serial: int = 0,
+    responder: str = "",
 ) -> x509.Certificate:
     """A certificate for (common name, organisation), with as many faults as asked."""
     now = datetime.now(UTC)
     builder = (
-        x509.CertificateBuilder(_name(issuer), _name(name), own.public_key(), x509.random_serial_number())
+        x509.CertificateBuilder(_name(issuer), _name(name), own.public_key(), serial or x509.random_serial_number())
         .not_valid_before(begin or now - timedelta(days=2))
         .not_valid_after(end or now + timedelta(days=365))
         .add_extension(x509.BasicConstraints(ca, None), critical=True)
@@ -72,7 +79,10 @@ def certificate(
         builder = builder.add_extension(identity, critical=False)
     if uses and not ca:
         extended = x509.ExtendedKeyUsage([x509.ObjectIdentifier(use) for use in uses])
-        builder = builder.add_extension(extended, critical=False)
+        builder = builder.add_extension(extended, critical=critical)
+    if responder:
+        place = x509.AccessDescription(AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier(responder))
+        builder = builder.add_extension(x509.AuthorityInformationAccess([place]), critical=False)
     return builder.sign(issuer_key, hashes.SHA256())
 
 
@@ -152,6 +162,7 @@ def raw_sign(
     intent: c2pa.C2paBuilderIntent | None = None,
     uses: Sequence[str] = (EMAIL, C2PA_USE),
     url: str = "",
+    resources: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Path:
     """Sign as any program could, with the library alone."""
     trust = {"trust_config": "".join(f"{use}\n" for use in uses)}
@@ -160,19 +171,34 @@ def raw_sign(
     settings = {"version": 1, "trust": trust, "builder": {"thumbnail": {"enabled": False}}}
     settings["verify"] = {"verify_after_sign": False}
     context = c2pa.Context.from_dict(settings)
-    info = c2pa.C2paSignerInfo(c2pa.C2paSigningAlg.ES256, signer.chain.read_bytes(), signer.key.read_bytes(), None)
+    info = c2pa.C2paSignerInfo(
+        c2pa.C2paSigningAlg.ES256, signer.chain.read_bytes(), (signer.key or Path()).read_bytes(), None
+    )
     with c2pa.Builder(dict(described), context=context) as builder, c2pa.Signer.from_info(info) as hand:
         if intent is not None:
             builder.set_intent(intent)
         if url:  # the manifest is elsewhere
             builder.set_no_embed()
             builder.set_remote_url(url)
+        for name, content in resources.items():
+            builder.add_resource(name, io.BytesIO(content))
         for file, words in ingredients:
             with file.open("rb") as stream:
                 builder.add_ingredient(json.dumps({"title": file.name, **words}), "video/mp4", stream)
         with source.open("rb") as stream, target.open("w+b") as out:
-            builder.sign(hand, "video/mp4", stream, out)
+            store = builder.sign(hand, "video/mp4", stream, out)
+    if url:
+        target.with_suffix(".store").write_bytes(store)
     return target
+
+
+@contextlib.contextmanager
+def reader(file: Path, anchors: Sequence[Path] = ()) -> Iterator[c2pa.Reader]:
+    """The library's own, without our rules; it fetches nothing either."""
+    trust = {"trust_config": f"{EMAIL}\n{C2PA_USE}\n", "trust_anchors": "".join(a.read_text() for a in anchors)}
+    context = c2pa.Context.from_dict({"version": 1, "trust": trust, "verify": {"remote_manifest_fetch": False}})
+    with file.open("rb") as stream, c2pa.Reader("video/mp4", stream, context=context) as read:
+        yield read
 
 
 PARENT = {"relationship": "parentOf", "label": "parent"}
@@ -238,7 +264,7 @@ class Studio:
         self.pipeline = Authority(self.folder / "pipeline", "A Studio")
         self.stranger = Authority(self.folder / "stranger", "OpenAI")
         self.sora = self.generator.signer("Sora", uses=(EMAIL, C2PA_USE))
-        self.ours = certificates.test_signer(self.folder / "ours")
+        self.ours = signers.test_signer(self.folder / "ours")
         assert self.ours.root
         self.anchors = (self.generator.root, self.pipeline.root, self.ours.root)
         self._prepare_aged()
@@ -271,6 +297,11 @@ class Studio:
         target = self.new(".wav")
         ffmpeg("-f", "lavfi", "-i", "sine=220:d=0.5", target)
         return target
+
+    @functools.cached_property
+    def delivered(self) -> Path:
+        """A delivery, made once."""
+        return self.final()
 
     @functools.cached_property
     def original(self) -> Path:
@@ -371,6 +402,14 @@ def created(s: Studio, history: History = (Action("generate", (("prompt", "a dog
     return target
 
 
+def joined(s: Studio, other: Path, edit: str = "concat") -> Path:
+    """A delivery of the original, with `other` joined to it or laid into it."""
+    target = s.new()
+    history = (Action("open", file=s.original), Action(edit, inputs=((Action("open", file=other),),)))
+    provenance.sign(s.render, target, history=history, signer=s.ours, anchors=s.anchors)
+    return target
+
+
 def with_free_box(s: Studio) -> Path:
     return s.file(s.final().read_bytes() + struct.pack(">I", 16) + b"free" + bytes(8))
 
@@ -387,6 +426,8 @@ GOOD: dict[str, Maker] = {
     "a delivery of a clip that we vouch for": lambda s: s.final(created(s)),
     "another studio's delivery": lambda s: s.foreign(s.original),
     "a delivery of another studio's delivery": lambda s: s.final(s.foreign(s.original)),
+    "a film joined to a copy of itself": lambda s: joined(s, s.file(s.original.read_bytes())),
+    "a film joined to a delivery of itself": lambda s: joined(s, s.final()),
     "a free box at the end, which no player shows": with_free_box,
 }
 
@@ -484,12 +525,47 @@ def swapped_after_ingest(s: Studio) -> Path:
     return raw_sign(s.render, s.new(), s.ours, described, [(s.original, words)], s.anchors)
 
 
+def without(s: Studio, promise: str) -> Path:
+    """A delivery of ours in all but one promise of its manifest, signed with our own key."""
+    history = s.history(s.original)[:2]
+    described = manifest_of(history, {s.original: "parent"}, frozenset(), title="x.mp4", transcoded=True)
+    for holder in (described["claim_generator_info"][0], described["assertions"][0]["data"]):
+        holder.pop(promise, None)
+    return raw_sign(s.render, s.new(), s.ours, described, [(s.original, PARENT)], s.anchors)
+
+
+def two_parents(s: Studio) -> Path:
+    other = s.signed_by(s.sora, s.render)
+    return s.foreign(s.original, other)
+
+
 def silent_about_the_voice(s: Studio) -> Path:
     record = {"state": "absent", "label": "", "sha256": "0" * 64, "ai": True}
     voice = {"relationship": "componentOf", "label": "voice", "metadata": {"org.afterframe.origin": record}}
     placed = {"action": "c2pa.placed", "parameters": {"ingredientIds": ["voice"]}}
     described = manifest(OPENED, placed, generator="Afterframe")
     return raw_sign(s.render, s.new(), s.ours, described, [(s.original, PARENT), (s.film, voice)], s.anchors)
+
+
+def shown(s: Studio, other: Path) -> Path:
+    """A delivery of a film whose model was shown `other`."""
+    target = s.new()
+    history = (Action("generate", file=s.original, ai=True, inputs=((Action("open", file=other),),)),)
+    provenance.sign(s.render, target, history=history, signer=s.ours, anchors=s.anchors)
+    return target
+
+
+def of_a_stranger(s: Studio) -> Path:
+    return s.signed_by(s.stranger.signer("Sora"))
+
+
+def swapped_later(s: Studio) -> Path:
+    """A delivery's manifest on another film."""
+    return s.file(transplanted(box_of(s.delivered), s.film.read_bytes()))
+
+
+XMP = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+"""The kind of an MP4's box of XMP (XMP specification part 3, 1.2.7)."""
 
 
 def aged(make: Maker) -> Maker:
@@ -512,6 +588,10 @@ BAD: dict[str, tuple[str, Maker]] = {
     "empty": ("tampered", lambda s: s.file(b"")),
     "garbage": ("tampered", lambda s: s.file(b"once upon a time there was a film" * 99)),
     "zeros at the end": ("tampered", lambda s: s.file(s.final().read_bytes() + bytes(100))),
+    "a box of XMP added": (
+        "tampered",
+        lambda s: s.file(s.final().read_bytes() + struct.pack(">I", 40) + b"uuid" + XMP + b"<x:xmpmeta/>    "),
+    ),
     "two manifests": ("tampered", two_boxes),
     "the manifest moved to the end": ("tampered", box_at_the_end),
     "copied by ffmpeg": ("absent", lambda s: remuxed(s)),
@@ -531,6 +611,9 @@ BAD: dict[str, tuple[str, Maker]] = {
     "its own stripped self as parent": ("broken", edited_intent),
     "another parent than was recorded": ("broken", swapped_after_ingest),
     "a model's voice, not said to be one": ("broken", silent_about_the_voice),
+    "two parents": ("broken", two_parents),
+    "actions that are not said to be all": ("broken", lambda s: without(s, "allActionsIncluded")),
+    "no word of which C2PA it follows": ("broken", lambda s: without(s, "specVersion")),
     "parent signed by a stranger": ("untrusted", lambda s: s.final(s.signed_by(s.stranger.signer("Sora")))),
     "parent that vouches for itself": (
         "untrusted",
@@ -542,6 +625,25 @@ BAD: dict[str, tuple[str, Maker]] = {
     ),
     "grandparent tampered with": ("tampered", lambda s: two_hops(s, tampered_original(s))),
     "grandparent stripped": ("broken", lambda s: s.final(ours_without_record(s, stripped(s)))),
+    "a film joined to it, made of one that was tampered with": (
+        "tampered",
+        lambda s: joined(s, s.final(tampered_original(s))),
+    ),
+    "a film joined to it, made of a stranger's": ("untrusted", lambda s: joined(s, s.final(of_a_stranger(s)))),
+    "a film joined to it, made of one that was stripped": (
+        "broken",
+        lambda s: joined(s, ours_without_record(s, stripped(s))),
+    ),
+    "a sound laid into it that was tampered with": (
+        "tampered",
+        lambda s: joined(s, tampered_original(s), "mix_audio"),
+    ),
+    "what its model was shown was tampered with": ("tampered", lambda s: shown(s, tampered_original(s))),
+    "what its model was shown is a stranger's": ("untrusted", lambda s: shown(s, of_a_stranger(s))),
+    "grandparent with another film's manifest": ("tampered", lambda s: s.final(s.foreign(swapped_later(s)))),
+    "grandparent said to be filmed": ("broken", lambda s: s.final(s.foreign(relabelled(s)))),
+    "great-grandparent stripped": ("broken", lambda s: s.foreign(s.final(ours_without_record(s, stripped(s))))),
+    "great-grandparent signed by a stranger": ("untrusted", lambda s: s.final(two_hops(s, of_a_stranger(s)))),
     "great-grandparent tampered with": ("tampered", lambda s: s.foreign(two_hops(s, tampered_original(s)))),
     "signed by a stranger": (
         "untrusted",

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from lab import described, picture_of, sound_of
 
 from stages import Clip, Cue, InputError, Size, Word, caption, trim
-from stages.subtitles import LINE_LENGTH, cues_from, read_srt, srt, styled, vtt, wrapped
+from stages.line_breaks import LINE_LENGTH, wrapped
+from stages.subtitles import cues_from, read_srt, srt, styled, vtt
 
 ONE = "1\n00:00:00,500 --> 00:00:01,000\nHello\n"
 

@@ -14,9 +14,9 @@ import pytest
 import tamper
 from tamper import Authority
 
-from stages import certificates
-from stages.certificates import check_signer, signer_from_environment
+from stages import certificates, signers
 from stages.errors import InputError
+from stages.signers import check_signer, signer_from_environment
 
 
 @pytest.fixture
@@ -28,43 +28,44 @@ def authority(tmp_path: Path) -> Authority:
 
 
 def test_it_is_made_once(tmp_path: Path) -> None:
-    first = certificates.test_signer(tmp_path / "state" / "signer")
-    assert certificates.test_signer(tmp_path / "state" / "signer") == first
+    first = signers.test_signer(tmp_path / "state" / "signer")
+    assert signers.test_signer(tmp_path / "state" / "signer") == first
     assert check_signer(first) == []
     assert (first.kind, first.name) == ("test", "Afterframe test signer")
+    assert first.key is not None
     assert stat.S_IMODE(first.key.stat().st_mode) == 0o600
 
 
 def test_processes_at_once_get_the_same_one(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from stages.certificates import test_signer;"
+        "import sys; from pathlib import Path; from stages.signers import test_signer;"
         "print(test_signer(Path(sys.argv[1])).fingerprint)"
     )
     argv = [sys.executable, "-c", code, str(tmp_path / "signer")]
     running = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     found = {process.communicate()[0] for process in running}
-    assert found == {certificates.test_signer(tmp_path / "signer").fingerprint + "\n"}
+    assert found == {signers.test_signer(tmp_path / "signer").fingerprint + "\n"}
 
 
 @pytest.mark.parametrize("name", ["test-root.pem", "test-signer.pem", "test-signer.key"])
 @pytest.mark.parametrize("content", [None, b"", b"nonsense"])
 def test_half_a_signer_is_made_again(tmp_path: Path, name: str, content: bytes | None) -> None:
-    first = certificates.test_signer(tmp_path)
+    first = signers.test_signer(tmp_path)
     (tmp_path / name).unlink() if content is None else (tmp_path / name).write_bytes(content)
-    again = certificates.test_signer(tmp_path)
+    again = signers.test_signer(tmp_path)
     assert check_signer(again) == []
     assert again.fingerprint != first.fingerprint
 
 
 def test_it_is_renewed_before_it_ends_and_the_older_root_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(certificates, "LIFE", timedelta(hours=23))
-    first = certificates.test_signer(tmp_path)
+    first = signers.test_signer(tmp_path)
     older = certificates.read_anchors([first.root or tmp_path])
     monkeypatch.undo()
-    again = certificates.test_signer(tmp_path)
+    again = signers.test_signer(tmp_path)
     assert again.serial != first.serial
     assert certificates.read_anchors([again.root or tmp_path]).endswith(older)
-    assert certificates.test_signer(tmp_path) == again
+    assert signers.test_signer(tmp_path) == again
 
 
 # ---------------------------------------------------------------- check_signer
@@ -100,7 +101,7 @@ def test_chains_and_keys_are_checked(authority: Authority, tmp_path: Path) -> No
     assert "is not the key of 'Cutter'" in check_signer(dataclasses.replace(good, key=other.key))[0]
     assert "holds no private key" in check_signer(dataclasses.replace(good, key=good.chain))[0]
     assert "cannot be read" in check_signer(dataclasses.replace(good, key=tmp_path / "none"))[0]
-    assert "holds no certificate" in check_signer(dataclasses.replace(good, chain=good.key))[0]
+    assert "holds no certificate" in check_signer(dataclasses.replace(good, chain=good.key or tmp_path))[0]
     assert "self-signed" in check_signer(tamper.self_signed(tmp_path, "Cutter", "A Studio"))[0]
     stranger = Authority(tmp_path / "stranger", "A Stranger")
     good.chain.write_bytes(good.chain.read_bytes().split(b"-----END")[0] + b"-----END CERTIFICATE-----\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -171,6 +172,12 @@ def test_sources_of_deeply_shared_reads_are_found_at_once() -> None:
     assert sources(stream) == (picture,)
 
 
+def test_what_a_model_was_shown_is_an_input_before_its_film_has_a_name() -> None:
+    shown = (Action("generate", file=Path("first.mp4"), ai=True), Action("still"))
+    attested = (Action("generate", ai=True, inputs=(shown,)),)
+    assert origins(attested) == (Origin(Path("first.mp4"), "inputTo", True),)
+
+
 def test_origins_put_the_first_picture_first() -> None:
     film, music, photo = Path("film.mp4"), Path("music.wav"), Path("photo.png")
     shown = (Action("open", file=photo),)
@@ -185,3 +192,5 @@ def test_origins_put_the_first_picture_first() -> None:
         Origin(photo, "inputTo", False),
         Origin(music, "componentOf", False),
     )
+    created = replace(history[0], file=None)
+    assert origins((created,)) == (Origin(photo, "inputTo", False),), "shown to a model, whoever has the film"

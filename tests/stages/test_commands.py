@@ -19,10 +19,35 @@ import yaml
 from lab import described, picture_of, sound_of
 
 import stages.mixing
-from stages import Clip, Cue, Encoding, fit, level, mix_audio, open_clip, replace_audio, strip_audio, trim, upscale
+from stages import (
+    Clip,
+    Cue,
+    Encoding,
+    concat,
+    end_card,
+    fit,
+    interpolate,
+    label,
+    level,
+    loop,
+    mix_audio,
+    music,
+    open_clip,
+    overlay,
+    replace_audio,
+    reverse,
+    speed,
+    strip_audio,
+    tonemap,
+    trim,
+    upscale,
+)
 from stages.clip import Captions, Colour, PictureFacts, Size, SoundFacts, Source, Stream, filtered
 from stages.delivery import cut
-from stages.ffmpeg import Command, Output, command, linked_graph, sound_command
+from stages.encoding import encoded_by
+from stages.errors import InputError
+from stages.escape import ffmpeg
+from stages.ffmpeg import Command, Output, command, linked_graph, sound_command, still_command
 from stages.media import clip_from
 from stages.mixing import enveloped
 from stages.plugins import find
@@ -41,6 +66,7 @@ def readable(made: Command) -> str:
             lines[-1] += " " + (argument if "]" in argument else shlex.quote(argument))
     text = "\n".join(lines).replace(";", "\n  ").replace("-filter_complex ", "-filter_complex\n  ")
     files = "".join(f"\n\n--- {name}\n{content.rstrip()}" for name, content in made.files.items())
+    files += "".join(f"\n\n--- {name}\n{still.file} {still.mode} {still.size}" for name, still in made.stills.items())
     return (text + files).replace(str(ROOT), "") + "\n"
 
 
@@ -61,22 +87,45 @@ def commands_of(clip: Clip, folder: Path) -> tuple[Command, ...]:
 # ---------------------------------------------------------------- each edit alone
 
 TALK = replace(described(seconds=1, name="/media/talk.wav"), picture=None)
+OTHER = described("90x160", seconds=2, rate="25", name="/media/other.mp4")
 CAPTIONS = Captions((Cue("Hello {there}\nagain", Fraction(1, 2), Fraction(1)),))
+
+LOGO = Clip(
+    clip_from(Path("/media/logo.png"), PictureFacts(Size(60, 30), Size(60, 30), Fraction(1), 1, "png"), None).picture
+)
 
 EDITS: dict[str, Callable[[Clip], Clip]] = {
     "open": lambda clip: clip,
     "trim": lambda clip: trim(clip, start="1s", length="1s"),
     "trim-of-trim": lambda clip: trim(trim(clip, start="0.5s"), length="1s"),
+    "loop": lambda clip: loop(clip, overlap="0.5s"),
+    "loop-all-fade": lambda clip: loop(clip, overlap="1.5s"),
+    "concat": lambda clip: concat((clip, trim(clip, length="1f"), strip_audio(clip))),
+    "concat-unlike": lambda clip: concat((clip, OTHER), mode="contain"),
+    "concat-crossfade": lambda clip: concat((clip, strip_audio(clip), clip), crossfade="0.5s"),
+    "concat-of-upscaled": lambda clip: concat((upscale(clip, size="2x"), upscale(clip, size="2x"))),
+    "end_card": lambda clip: end_card(clip, image=LOGO, length="1s"),
+    "end_card-of-upscaled": lambda clip: end_card(upscale(strip_audio(clip), size="2x"), image=LOGO, mode="blur"),
+    "interpolate": lambda clip: interpolate(clip, rate=60),
+    "interpolate-repeat": lambda clip: interpolate(clip, rate="59.94", engine="repeat"),
+    "reverse": lambda clip: reverse(clip),
+    "speed": lambda clip: speed(clip, factor="1.5x"),
+    "ffmpeg": lambda clip: fit(ffmpeg(clip, filters="hflip,eq=contrast=1.1:saturation='1'"), size="90x160"),
     "fit-cover": lambda clip: fit(clip, size="90x160", focus="0.2x0.5"),
     "fit-contain": lambda clip: fit(clip, size="90x160", mode="contain"),
     "fit-stretch": lambda clip: fit(clip, size="90x160", mode="stretch"),
     "fit-blur": lambda clip: fit(clip, size="90x160", mode="blur"),
     "upscale": lambda clip: upscale(clip, size="2x"),
+    "upscale-sharp": lambda clip: fit(upscale(clip, size="2x", engine="lanczos-sharp"), size="180x320", mode="blur"),
     "strip_audio": strip_audio,
     "replace_audio": lambda clip: replace_audio(clip, sound=TALK, at="0.5s", gain="-3 dB"),
     "mix_audio": lambda clip: mix_audio(clip, sound=TALK, at="0.5s"),
     "mix_audio-duck": lambda clip: mix_audio(clip, sound=TALK, at="0.5s", duck="10 dB"),
+    "music": lambda clip: music(clip, sound=TALK, duck="6 dB", fade_in="0.5s"),
     "level": level,
+    "overlay-image": lambda clip: overlay(clip, image=LOGO, start="12f", end="24f"),
+    "overlay-text": lambda clip: overlay(clip, text="50% {off}", corner="bottom-left"),
+    "label": lambda clip: fit(label(clip), size="90x160"),
     "caption": lambda clip: replace(clip, picture=replace(picture_of(clip), captions=CAPTIONS)),
 }
 
@@ -84,7 +133,17 @@ EDITS: dict[str, Callable[[Clip], Clip]] = {
 @pytest.mark.parametrize("name", EDITS)
 def test_the_command_of_an_edit(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stages.mixing, "heard", lambda *_: ((24_000, 72_000),))
+    monkeypatch.setattr(
+        stages.mixing, "_stretched", lambda node, *_: filtered("STRETCHED", *node.inputs, **dict(node.options))
+    )
     check_golden(name, *commands_of(EDITS[name](described()), tmp_path))
+
+
+def test_the_command_of_a_still() -> None:
+    clip = fit(trim(described(), start="1s"), size="90x160")
+    check_golden("still", still_command(picture_of(clip), 47, "still.png"))
+    captioned = replace(described(), picture=replace(picture_of(described()), captions=CAPTIONS))
+    check_golden("still-captioned", still_command(picture_of(captioned), 0, "still.png"))
 
 
 HEADS: dict[str, dict[str, Any]] = {
@@ -95,6 +154,9 @@ HEADS: dict[str, dict[str, Any]] = {
     "variable-rate": {"constant_rate": False},
     "odd": {"coded": Size(161, 91)},
     "late": {"start": Fraction(1, 2)},
+    "interlaced": {"interlaced": True},
+    "wide": {"colour": Colour("bt2020nc", "bt2020", "bt2020-10", "tv"), "pixel_format": "yuv420p10le"},
+    "hdr": {"colour": Colour("bt2020nc", "bt2020", "smpte2084", "tv"), "pixel_format": "yuv420p10le"},
 }
 
 
@@ -104,7 +166,7 @@ def test_the_head_of_an_unusual_source(name: str) -> None:
     assert isinstance(stream, Source)
     assert isinstance(stream.facts, PictureFacts)
     clip = clip_from(stream.path, replace(stream.facts, **HEADS[name]), None)
-    check_golden(f"source-{name}", command([Output(picture_of(trim(clip, length="1s")))]))
+    check_golden(f"source-{name}", command([Output(picture_of(tonemap(trim(clip, length="1s"))))]))
 
 
 # ---------------------------------------------------------------- the finish recipe
@@ -170,13 +232,40 @@ def test_stripping_sound_copies_the_picture() -> None:
     ("encoding", "reason"),
     [
         (Encoding(), ""),
-        (Encoding(codec="libx265"), "codec: h264"),
-        (Encoding(gop=Fraction(1)), "gop: 48 frames between key frames, not 24"),
-        (Encoding(pixel_format="yuv444p"), "pixel_format: yuv420p"),
+        (Encoding(codec="libx265"), "codec: h264, not hevc"),
+        (Encoding(gop=Fraction(1)), "gop: 48 frames between key frames, not at most 24"),
+        (Encoding(pixel_format="yuv444p"), "pixel_format: yuv420p, not yuv444p"),
     ],
 )
 def test_a_copy_is_refused_for_the_reason_told(encoding: Encoding, reason: str) -> None:
     assert encoding.refuses(picture_of(described())) == reason
+
+
+@pytest.mark.parametrize(
+    ("encoder", "options"),
+    [
+        ("nvenc", "-c:v h264_nvenc -preset p5 -rc vbr -cq 18 -b:v 0"),
+        ("qsv", "-c:v h264_qsv -preset medium -global_quality 18"),
+        ("vaapi", "-c:v h264_vaapi -qp 18"),
+        ("videotoolbox", "-c:v h264_videotoolbox -q:v 64"),
+    ],
+)
+def test_special_hardware_is_told_in_its_own_words(encoder: str, options: str) -> None:
+    encoding = encoded_by(Encoding(), encoder)
+    said = shlex.join(command([Output(picture_of(trim(described(), length="1s")), encoding)]).arguments)
+    # ffmpeg-python puts options in the order of their names.
+    assert set(options.split()) <= set(said.split())
+    assert not {"-crf", "libx264"} & set(said.split())
+    assert ("hwupload" in said) == ("-init_hw_device vaapi=gpu" in said) == (encoder == "vaapi")
+    assert encoding.refuses(picture_of(described())) == ""  # what is right already is copied all the same
+    assert (encoding.format, encoded_by(encoding, "software")) == ("h264", Encoding())
+
+
+def test_hardware_that_never_does_a_codec_is_refused() -> None:
+    with pytest.raises(InputError, match="encoder: videotoolbox does not make av1; nvenc, qsv, vaapi do"):
+        encoded_by(Encoding(codec="libsvtav1"), "videotoolbox")
+    with pytest.raises(InputError, match=r"encoder: nvenc does not make gif$"):
+        cut(described(), "preview-gif", encoder="nvenc")
 
 
 def test_four_outputs_decode_once_and_draw_equal_captions_once() -> None:

@@ -17,8 +17,8 @@ import presets
 from stages.clip import Size
 from stages.errors import InputError, Later, ProviderError, ProviderRefused, ProviderUnavailable
 from stages.ledger import open_ledger, purchases
-from stages.providers import VideoRequest
-from stages.providers.fal import FAMILIES, Fal, asked, fal
+from stages.providers import Footage, VideoRequest
+from stages.providers.fal import FAMILIES, UPSCALERS, Fal, asked
 from stages.simulators.counter import Shop
 from stages.simulators.fal import FalCounter
 
@@ -161,23 +161,32 @@ def test_nothing_but_a_path_below_the_queue_is_a_job(provider: Fal, host: Host) 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FAL_BASE_URL", raising=False)
     monkeypatch.delenv("FAL_KEY", raising=False)
-    assert (fal().account, fal(90).typical, fal().can_list) == ("queue.fal.run", 90, False)
+    assert (Fal().account, Fal(typical=90).typical, Fal().can_list) == ("queue.fal.run", 90, False)
     with pytest.raises(ProviderRefused, match="set FAL_KEY"):
-        fal().check(JOB)
+        Fal().check(JOB)
     monkeypatch.setenv("FAL_BASE_URL", "http://proxy:8000")
-    assert fal().account == "proxy:8000"
+    assert Fal().account == "proxy:8000"
     with pytest.raises(InputError, match="no list"):
-        fal().find(0.0)
+        Fal().find(0.0)
 
 
-def test_every_model_for_sale_can_be_asked() -> None:
+def test_every_model_for_sale_can_be_asked(tmp_path: Path) -> None:
     """Each size and length of each preset makes a request."""
     sheets = [presets.read("models", name) for name in presets.names("models")]
     mine = [sheet for sheet in sheets if sheet.facts["provider"] == "fal"]
-    assert {sheet["model"] for sheet in mine} == set(FAMILIES)
+    assert {sheet["model"] for sheet in mine} == {*FAMILIES, *UPSCALERS}
+    film = Footage(tmp_path / "film.mp4")
+    film.file.write_bytes(b"a film")
     for sheet in mine:
+        assert bool(sheet.get("extend")) == bool(sheet["model"] in FAMILIES and FAMILIES[sheet["model"]].extension)
+        for size in sheet.get("extend_sizes", ()):
+            (seconds,) = sheet["extend"]
+            asked(VideoRequest("on", sheet["model"], Size.parse(size), seconds, work="extend", footage=film))
         for size in sheet["sizes"]:
             assert float(sheet[f"price.{size}"]) > 0
+            if sheet.get("works") == ["upscale"]:
+                asked(VideoRequest("", sheet["model"], Size.parse(size), 5, work="upscale", footage=film))
+                continue
             for seconds in sheet.get(f"seconds_by_size.{size}", sheet["seconds"]):
                 asked(VideoRequest("a rose", sheet["model"], Size.parse(size), seconds))
 

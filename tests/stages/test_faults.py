@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -18,9 +21,14 @@ from stages.errors import Later, ProviderRefused, ProviderUnavailable
 from stages.ffmpeg import run_ffmpeg
 from stages.ledger import collect, open_ledger, purchases, submit_once
 from stages.media import open_clip
-from stages.providers import VideoRequest
+from stages.providers import Provider, VideoRequest
+from stages.providers.fal import Fal
+from stages.providers.luma import Luma
 from stages.providers.openai import OpenAI, sim
-from stages.simulators.faults import HEADER, Fault, Faults, parse
+from stages.providers.openrouter import OpenRouter
+from stages.providers.runway import Runway
+from stages.providers.veo import Veo
+from stages.simulators.faults import HEADER, Fault, Faults, parse, places
 
 WISH = VideoRequest("a rose opens", "sim", Size(1280, 720), 4)
 QUICK = ("--no-film", "--latency", "0", "--settle", "0", "--ignore-keys")
@@ -74,6 +82,71 @@ def test_a_fault_strikes_as_often_as_it_was_told_and_where() -> None:
 def test_a_header_with_an_unknown_fault_is_told_so(url: str) -> None:
     answer = httpx.get(f"{url}/videos", headers={HEADER: "storm"})
     assert (answer.status_code, "there are latency" in answer.text) == (400, True)
+
+
+EVERY: dict[str, tuple[Callable[[str], Provider], str, int]] = {
+    "openai": (sim, "sim", 4),
+    "runway": (Runway, "veo3.1", 4),
+    "luma": (Luma, "ray-3.2", 5),
+    "veo": (Veo, "veo-3.1-fast-generate-preview", 4),
+    "fal": (Fal, "fal-ai/veo3.1", 4),
+    "openrouter": (OpenRouter, "google/veo-3.1", 4),
+}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_simulator_has_the_flag(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first sale is refused, the second one fails, the third is a film; a restart forgets them all."""
+    for variable in ("RUNWAYML_API_SECRET", "LUMA_AGENTS_API_KEY", "GEMINI_API_KEY", "FAL_KEY", "OPENROUTER_API_KEY"):
+        monkeypatch.setenv(variable, "key-for-tests")
+    client, model, seconds = EVERY[name]
+    wish = VideoRequest("a rose", model, Size(1280, 720), seconds)
+    options = ("--no-film", "--latency", "0", "--settle", "0", "--fault")
+    with served(name, tmp_path, *options, "500=503*1@create", "--fault", "fails*1") as url:
+        provider = client(url)
+        with pytest.raises(ProviderUnavailable, match="503"):
+            provider.submit(wish, "first")
+        jobs = [provider.submit(wish, key).id for key in ("second", "third")]
+        until(lambda: [provider.check(job).state for job in jobs] == ["failed", "done"])
+    with served(name, tmp_path, *options, "forgets") as url:
+        assert [client(url).check(job).state for job in jobs] == ["gone", "gone"]
+    assert len(sales(tmp_path)) == 2
+
+
+@contextlib.contextmanager
+def served(name: str, state: Path, *options: str) -> Iterator[str]:
+    command = [sys.executable, "-m", f"stages.simulators.{name}", "--state", str(state), *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "place"),
+    [
+        ("POST", "/v1/videos", "create"),
+        ("POST", "/v1/videos/video_1/remix", "create"),
+        ("POST", "/v1/generations/1/upscale", "create"),
+        ("POST", "/v1/uploads", "upload"),
+        ("POST", "/storage", "upload"),
+        ("GET", "/v1/videos?limit=100", "list"),
+        ("GET", "/dream-machine/v1/generations", "list"),
+        ("GET", "/v1/videos/video_1", "check"),
+        ("GET", "/fal-ai/veo3.1/requests/1/status", "check"),
+        ("GET", "/v1/videos/video_1/content?variant=video", "content"),
+        ("GET", "/v1beta/files/1:download?alt=media", "content"),
+        ("GET", "/v1/films/video_1.mp4?signature=1", "film"),
+        ("GET", "/files/1/film.mp4?_jwt=1", "film"),
+        ("GET", "/v1beta/storage/1?signature=1", "film"),
+        ("DELETE", "/v1/videos/video_1", "delete"),
+        ("PUT", "/fal-ai/veo3.1/requests/1/cancel", "delete"),
+    ],
+)
+def test_where_a_fault_can_strike(method: str, path: str, place: str) -> None:
+    assert places(method, path) == {method.lower(), place}
 
 
 # ---------------------------------------------------------------- requests

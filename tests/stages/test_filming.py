@@ -17,14 +17,15 @@ from tamper import flipped
 from test_simulator import simulator
 
 import presets
-from stages import deliver, filming, generate, trim
+from stages import buying, deliver, generate, trim
 from stages.clip import Clip, Size
 from stages.errors import InputError, ProvenanceError, ProviderRefused, ProviderUnavailable
 from stages.filming import offer_film, promise_film
 from stages.ledger import Purchase, open_ledger, purchases
+from stages.market import Market, Own, open_market, read_models
 from stages.provenance import read_credentials, verify
 from stages.providers import VideoJob, VideoRequest
-from stages.routing import Market, Route, Wish, market, purchase_key, read_models, route
+from stages.routing import Route, Wish, purchase_key, route
 
 TODAY, BEFORE = date(2026, 11, 22), date(2026, 9, 23)
 OPEN = Market(TODAY)
@@ -122,10 +123,10 @@ def test_a_mapping_films_with_another_model() -> None:
 
 def test_a_mapping_is_read_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "models.yaml"
-    assert read_models(file) == ({}, {})
+    assert read_models(file) == Own()
     file.write_text("sora-2: sim\n")
-    assert read_models(file) == ({"sora-2": "sim"}, {})
-    assert market(open_ledger(tmp_path / "home"), tmp_path).mapping == {"sora-2": "sim"}
+    assert read_models(file) == Own({"sora-2": "sim"})
+    assert open_market(open_ledger(tmp_path / "home"), tmp_path).mapping == {"sora-2": "sim"}
     for wrong in ("- sora-2", "sora-2: [sim]", "sora-2: 'sim", "4: 5"):
         file.write_text(wrong)
         with pytest.raises(InputError, match=r"models\.yaml: "):
@@ -220,7 +221,7 @@ def test_what_may_be_paid_already_is_used(state: str, used: bool) -> None:
 def test_a_closed_models_film_is_used_and_costs_nothing() -> None:
     assert bought("sora-2-pro") == ROW
     shop = replace(OPEN, bought={purchase_key(Wish("a rose", WIDE)): (ROW,)})
-    assert offer_film("a rose", frame=WIDE, length="6s", model=("sora-2-pro",), shop=shop, identities={}).price == 0
+    assert not offer_film("a rose", frame=WIDE, length="6s", model=("sora-2-pro",), shop=shop, identities={}).prices
 
 
 # ---------------------------------------------------------------- the key
@@ -234,7 +235,7 @@ def key(**changes: object) -> str:
     if "seed" in changes:  # which the simulator refuses
         return purchase_key(Wish.of(**asked, reference="photo"))
     offered = offer_film(**asked)  # type: ignore[arg-type]  # as the plan calls it
-    return str(offered.fills["key"])
+    return offered.keys[0]
 
 
 @pytest.mark.parametrize(
@@ -309,7 +310,7 @@ def camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Camera:
     """The provider of whatever is bought in this test."""
     (tmp_path / "pyproject.toml").touch()
     own = Camera(tmp_path / "sold.mp4")
-    monkeypatch.setattr(filming, "provider_of", lambda sheet, state: own)
+    monkeypatch.setattr(buying, "provider_of", lambda sheet, state: own)
     return own
 
 

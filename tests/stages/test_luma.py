@@ -22,18 +22,19 @@ from stages.errors import InputError, Later, ProviderRefused, ProviderUnavailabl
 from stages.ffmpeg import run_ffmpeg
 from stages.http import ask
 from stages.media import open_clip
-from stages.providers import Provider, VideoJob, VideoRequest
+from stages.providers import Footage, Provider, VideoJob, VideoRequest
 from stages.providers.luma import (
     AGENTS,
     DREAMS,
+    FOOTAGE,
     PAGE,
+    PROMPT,
     DreamMachine,
     Luma,
     anchors,
     decoded,
     dreamt,
-    luma,
-    luma_dream_machine,
+    edited,
     ordered,
 )
 
@@ -186,16 +187,16 @@ def test_every_frame_has_a_name_and_back(shapes: Any, of: str, request: pytest.F
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LUMA_AGENTS_BASE_URL", "LUMA_BASE_URL", "LUMAAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
-    assert luma().base_url == "https://agents.lumalabs.ai/v1"
-    assert luma_dream_machine().account == "api.lumalabs.ai"
+    assert Luma().base_url == "https://agents.lumalabs.ai/v1"
+    assert DreamMachine().account == "api.lumalabs.ai"
     monkeypatch.setenv("LUMA_BASE_URL", "http://one/v1")  # the SDK's own name for it
-    assert luma(9).account == "one"
+    assert Luma(typical=9).account == "one"
     monkeypatch.setenv("LUMA_AGENTS_BASE_URL", "http://two/v1")
     monkeypatch.setenv("LUMAAI_BASE_URL", "http://three/dream-machine/v1")
-    assert (luma().account, luma_dream_machine(9).account, luma_dream_machine(9).typical) == ("two", "three", 9)
+    assert (Luma().account, DreamMachine(typical=9).account, DreamMachine(typical=9).typical) == ("two", "three", 9)
     monkeypatch.delenv("LUMA_AGENTS_API_KEY")
     with pytest.raises(ProviderRefused, match="set LUMA_AGENTS_API_KEY"):
-        luma().check("1")
+        Luma().check("1")
 
 
 # ---------------------------------------------------------------- what is said, and what cannot be
@@ -282,7 +283,8 @@ def test_what_dream_machine_cannot_say_is_refused_too(change: dict[str, Any], pa
 )
 def test_trouble_is_told_by_its_kind(agents: Luma, words: str, state: str, failure: str, code: str) -> None:
     job = over(agents, agents.submit(replace(WISH, prompt=f"a rose {words}"), "key").id)
-    assert (job.state, job.failure, job.code, job.billed) == (state, failure, code, None)
+    billed = False if state == "failed" else None
+    assert (job.state, job.failure, job.code, job.billed) == (state, failure, code, billed)
     assert bool(job.text) == (state == "failed")
 
 
@@ -401,7 +403,10 @@ def test_dream_machine_refuses_too(quick: str, change: dict[str, Any]) -> None:
 # ---------------------------------------------------------------- presets
 
 
-@pytest.mark.parametrize("name", [name for name in presets.names("models") if name.startswith("luma-")])
+SHEETS = [presets.read("models", name) for name in presets.names("models") if name.startswith("luma-")]
+
+
+@pytest.mark.parametrize("name", [sheet.name for sheet in SHEETS if not sheet.get("works")])
 def test_what_the_presets_sell_can_be_said(name: str, photo: Path) -> None:
     """All sizes and lengths, and what they promise besides."""
     sheet = presets.read("models", name)
@@ -414,3 +419,28 @@ def test_what_the_presets_sell_can_be_said(name: str, photo: Path) -> None:
             request = VideoRequest("a rose", sheet["model"], Size.parse(size), seconds, reference, loop=sheet["loop"])
             assert say(request)
             assert anchors(request) if reference else True
+
+
+def test_what_a_preset_films_anew_can_be_said() -> None:
+    (sheet,) = (sheet for sheet in SHEETS if sheet.get("works"))
+    assert (sheet["works"], sheet["prompt_limit"], sheet["source_limit"]) == (["remix"], PROMPT, FOOTAGE)
+    for size in sheet["sizes"]:
+        assert float(sheet[f"price.{size}"]) > 0
+        film = Footage(Path("film.mp4"), "a job")
+        edited(VideoRequest("at night", sheet["model"], Size.parse(size), 5, work="remix", footage=film))
+
+
+@pytest.mark.parametrize(
+    ("camera", "keys"),
+    [
+        ("slow orbit left around the vase", ["orbit_left"]),
+        ("handheld, over-the-shoulder", ["handheld", "over_the_shoulder"]),
+        ("dolly zoom", ["dolly_zoom"]),
+        ("a statically charged panorama", []),
+        ("", []),
+    ],
+)
+def test_what_the_camera_does_is_said_in_dream_machines_own_parameters(camera: str, keys: list[str]) -> None:
+    body = dreamt(replace(DREAM, camera=camera))
+    assert [each["key"] for each in body.get("concepts", [])] == keys
+    assert body["prompt"] == DREAM.prompt

@@ -20,7 +20,7 @@ from stages.errors import InputError, ProviderError, ProviderRefused, ProviderUn
 from stages.http import NOT_SENT
 from stages.ledger import open_ledger, purchases
 from stages.providers import VideoRequest
-from stages.providers.openrouter import OpenRouter, asked, decoded, openrouter
+from stages.providers.openrouter import OpenRouter, asked, decoded
 from stages.simulators.counter import Shop
 from stages.simulators.openrouter import MODELS, OpenRouterCounter
 
@@ -141,13 +141,13 @@ def test_without_the_models_nothing_is_sent(provider: OpenRouter, host: Host, an
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENROUTER_BASE_URL", raising=False)
     monkeypatch.delenv("OPENROUTER_API_KEY", raising=False)
-    assert (openrouter().account, openrouter(90).typical, openrouter().can_list) == ("openrouter.ai", 90, False)
+    assert (OpenRouter().account, OpenRouter(typical=90).typical, OpenRouter().can_list) == ("openrouter.ai", 90, False)
     with pytest.raises(ProviderRefused, match="set OPENROUTER_API_KEY"):
-        openrouter().check(JOB)
+        OpenRouter().check(JOB)
     monkeypatch.setenv("OPENROUTER_BASE_URL", "http://proxy:8000/api/v1")
-    assert openrouter().account == "proxy:8000"
+    assert OpenRouter().account == "proxy:8000"
     with pytest.raises(InputError, match="no list"):
-        openrouter().find(0.0)
+        OpenRouter().find(0.0)
 
 
 # ---------------------------------------------------------------- what is answered

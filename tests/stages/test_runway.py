@@ -23,8 +23,8 @@ from stages.ffmpeg import run_ffmpeg
 from stages.http import NOT_SENT
 from stages.media import open_clip
 from stages.provenance import read_credentials
-from stages.providers import Provider, VideoJob, VideoRequest
-from stages.providers.runway import IMAGES, MODELS, Runway, decoded, ordered, runway
+from stages.providers import Footage, Provider, VideoJob, VideoRequest
+from stages.providers.runway import IMAGES, MODELS, TREATMENTS, UPLOAD, Runway, decoded, ordered, treated
 from stages.simulators import RATE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -176,12 +176,12 @@ def test_an_upload_that_fails_has_bought_nothing(heavy: Path) -> None:
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RUNWAYML_BASE_URL", raising=False)
-    assert (runway().base_url, runway().account) == ("https://api.dev.runwayml.com/v1", "api.dev.runwayml.com")
+    assert (Runway().base_url, Runway().account) == ("https://api.dev.runwayml.com/v1", "api.dev.runwayml.com")
     monkeypatch.setenv("RUNWAYML_BASE_URL", "http://127.0.0.1:8700")
-    assert (runway(9).base_url, runway(9).typical) == ("http://127.0.0.1:8700/v1", 9)
+    assert (Runway(typical=9).base_url, Runway(typical=9).typical) == ("http://127.0.0.1:8700/v1", 9)
     monkeypatch.delenv("RUNWAYML_API_SECRET")
     with pytest.raises(ProviderRefused, match="set RUNWAYML_API_SECRET"):
-        runway().check("1")
+        Runway().check("1")
 
 
 # ---------------------------------------------------------------- what cannot be said
@@ -396,7 +396,10 @@ def test_a_link_wants_no_key_and_gives_parts(provider: Runway, quick: str) -> No
 # ---------------------------------------------------------------- presets
 
 
-@pytest.mark.parametrize("name", [name for name in presets.names("models") if name.startswith("runway-")])
+SHEETS = [presets.read("models", name) for name in presets.names("models") if name.startswith("runway-")]
+
+
+@pytest.mark.parametrize("name", [sheet.name for sheet in SHEETS if not sheet.get("works")])
 def test_what_the_presets_sell_can_be_said(provider: Runway, name: str, photo: Path) -> None:
     """All sizes and lengths, and what they promise besides."""
     sheet = presets.read("models", name)
@@ -411,3 +414,17 @@ def test_what_the_presets_sell_can_be_said(provider: Runway, name: str, photo: P
             ordered(VideoRequest("a rose", sheet["model"], Size.parse(size), seconds, photo))
     for size in sheet.get("sizes_without_reference", sheet["sizes"]):
         ordered(VideoRequest("a rose", sheet["model"], Size.parse(size), sheet["seconds"][0]))
+
+
+@pytest.mark.parametrize("sheet", [sheet for sheet in SHEETS if sheet.get("works")], ids=lambda sheet: str(sheet.name))
+def test_what_the_presets_do_to_films_can_be_said(sheet: presets.Sheet) -> None:
+    (work,) = sheet["works"]
+    treatment = TREATMENTS[sheet["model"]]
+    assert (treatment.work, treatment.prompt) == (work, sheet["prompt_limit"])
+    assert ("seed" in treatment.wishes, sheet["footage"], sheet["source_limit"]) == (sheet["seed"], "any", UPLOAD)
+    prompt = "at night" if treatment.prompt else ""
+    for size in sheet["sizes"]:
+        assert float(sheet[f"price.{size}"]) > 0
+        assert treated(
+            VideoRequest(prompt, sheet["model"], Size.parse(size), 5, work=work, footage=Footage(Path("film.mp4")))
+        )

@@ -9,14 +9,17 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lab import described, sound_of
+from lab import described, film, samples, sound_of, tone
 
-from stages import Clip, InputError, Word, level, measure, mix_audio, open_clip, replace_audio, strip_audio
+import stages.mixing
+from stages import Clip, InputError, Word, level, measure, mix_audio, music, open_clip, replace_audio, strip_audio
 from stages.clip import Loudness
-from stages.mixing import Measured, envelope, heard, write_wav
+from stages.ffmpeg import Command, run_command, sound_command
+from stages.mixing import Measured, Track, envelope, enveloped, heard, make_sound, write_wav
 
 WORDS = (Word("Hello", Fraction(1, 5), Fraction(1, 2)),)
 
@@ -81,6 +84,14 @@ def test_a_level_is_kept_for_the_end() -> None:
     assert sound_of(clip).loudness == Loudness(-16, -1)
     assert sound_of(replace_audio(clip, sound=talk())).loudness == Loudness(-16, -1)
     assert sound_of(level(clip, loudness=-23, true_peak=-2)).loudness == Loudness(-23, -2)
+
+
+def test_a_standard_is_what_its_broadcasters_want() -> None:
+    assert sound_of(level(described())).loudness == Loudness(-14, -1)
+    assert sound_of(level(described(), standard="ebu-r128")).loudness == Loudness(-23, -1)
+    assert sound_of(level(described(), standard="atsc-a85", true_peak=-3)).loudness == Loudness(-24, -3)
+    with pytest.raises(InputError, match="-20 LUFS is not ebu-r128's -23 LUFS: give one of them"):
+        level(described(), standard="ebu-r128", loudness="-20 LUFS")
 
 
 def test_there_is_nothing_to_level_in_a_silent_film() -> None:
@@ -160,3 +171,106 @@ def test_a_tone_is_measured_as_the_standard_says(shot: Path) -> None:
 
 def test_silence_is_silent() -> None:
     assert Measured(-70, -99, 0).silent
+
+
+@pytest.mark.parametrize(
+    ("amplitude", "raised", "remark"),
+    [
+        (0, 0, "it is silent, or too short to be measured: not brought to -14 LUFS"),
+        (0.0008, 0, "LUFS there is little but noise to be heard: left as it is, not brought to -14 LUFS"),
+        (0.004, 30, "-14 LUFS would raise it by more than 30 dB, and its noise with it: it is -1"),
+    ],
+)
+def test_noise_is_not_raised_to_a_voice(amplitude: float, raised: float, remark: str, tmp_path: Path) -> None:
+    hiss = made_sound(tmp_path / "hiss.wav", "A*(random(0)*2-1)|A*(random(1)*2-1)".replace("A", f"{amplitude:.4f}"))
+    report = make_sound(Track(sound_of(level(hiss)), 48_000), folder=tmp_path)
+    assert remark in report.remark
+    assert report.gain == raised
+    assert report.after.loudness == pytest.approx(report.before.loudness + raised, abs=2)
+
+
+# ---------------------------------------------------------------- a bed of music
+
+
+def mixed(clip: Clip, folder: Path) -> npt.NDArray[np.float32]:
+    """Its sound before it is encoded."""
+    stream = enveloped(sound_of(clip).stream, folder)
+    run_command(sound_command(stream, "mix.wav", acodec="pcm_f32le"), folder)
+    return samples(folder / "mix.wav")
+
+
+def made_sound(target: Path, expression: str, seconds: float = 1, rate: int = 48_000) -> Clip:
+    return open_clip(film(target, "-f", "lavfi", "-i", f"aevalsrc='{expression}':s={rate}:d={seconds}"))
+
+
+@pytest.mark.parametrize(("overlap", "turn"), [("0.25s", 36_000), ("0s", 48_000), ("3s", 24_000)])
+def test_music_goes_round_to_the_sample(overlap: str, turn: int, shot: Path, tmp_path: Path) -> None:
+    """It starts at its own beginning; three seconds of overlap are more than half of one."""
+    tick = made_sound(tmp_path / "tick.wav", "0.5*eq(n,23990)")
+    silent = strip_audio(open_clip(shot))
+    (left, right) = mixed(music(silent, sound=tick, gain=0, overlap=overlap, fade_out=0), tmp_path)
+    assert len(left) == 144_000
+    assert list(np.flatnonzero(np.abs(left) > 0.1)) == list(range(23_990, 144_000, turn))
+    assert np.array_equal(left, right)
+
+
+def test_the_level_of_music_holds_where_it_goes_round(shot: Path, tmp_path: Path) -> None:
+    pink = "anoisesrc=color=pink:seed=1:r=44100:d=1"
+    noise = open_clip(film(tmp_path / "noise.wav", "-f", "lavfi", "-i", pink))
+    left = mixed(music(strip_audio(open_clip(shot)), sound=noise, gain=0, overlap="0.3s", fade_out=0), tmp_path)[0]
+    loud = [20 * np.log10(np.sqrt(np.mean(left[at : at + 9600] ** 2))) for at in range(0, 144_000, 9600)]
+    assert max(loud) - min(loud) < 2.5
+
+
+def test_music_fades_at_its_ends_and_is_cut_or_followed_by_silence(shot: Path, tmp_path: Path) -> None:
+    silent = strip_audio(open_clip(shot))
+    long = made_sound(tmp_path / "long.wav", "0.1*sin(2*PI*300*t)", 5, 24_000)
+    left = mixed(music(silent, sound=long, gain=6, fade_in="1s", fade_out="1s"), tmp_path)[0]
+    assert len(left) == 144_000
+    for begin, loud in ((0.45, -20), (1.5, -14), (2.45, -20)):  # half way through a fade, in the middle, again
+        assert tone(left, 300, begin, begin + 0.1) == pytest.approx(loud, abs=0.5)
+    short = made_sound(tmp_path / "short.wav", "0.1*sin(2*PI*300*t)", 1)
+    left = mixed(music(silent, sound=short, gain=0, loop=False, fade_out="0.5s"), tmp_path)[0]
+    assert tone(left, 300, 0.1, 0.4) == pytest.approx(-20, abs=0.1)
+    assert tone(left, 300, 0.7, 0.8) == pytest.approx(-26, abs=0.5)
+    assert not left[48_000:].any()
+
+
+def test_music_is_lower_under_the_words_and_nowhere_else(shot: Path, tmp_path: Path) -> None:
+    """The clip's own sound never falls silent: only its words say where anybody speaks."""
+    clip = open_clip(shot)
+    own = replace(
+        sound_of(clip), words=(Word("one", Fraction(1), Fraction(6, 5)), Word("two", Fraction(13, 10), Fraction(2)))
+    )
+    tune = made_sound(tmp_path / "tune.wav", "0.1*sin(2*PI*1000*t)", 2)
+    bed = music(replace(clip, sound=own), sound=tune, gain=-6, duck="12 dB", attack="0.1s", release="0.2s", fade_out=0)
+    assert sound_of(bed).words == own.words
+    left = mixed(bed, tmp_path)[0]
+    for begin, end, loud in ((0.2, 0.85, -26), (1.0, 1.4, -38), (2.25, 2.9, -26)):
+        assert tone(left, 1000, begin, end) == pytest.approx(loud, abs=0.3)
+        assert tone(left, 300, begin, end) == pytest.approx(-20, abs=0.3)
+
+
+def test_music_that_cannot_be_is_refused_with_the_numbers() -> None:
+    with pytest.raises(InputError, match=r"music: 4 s of fades in 3 s of music"):
+        music(described(seconds=3), sound=talk(), fade_in="2s", fade_out="2s")
+    with pytest.raises(InputError, match="music: sound: has no sound in it"):
+        music(described(), sound=strip_audio(described()))
+
+
+def test_loudness_is_measured_without_decoding_the_picture(
+    shot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With it, a measurement took five times the CPU."""
+    calls: list[tuple[str, ...]] = []
+
+    def noted(made: Command, folder: Path) -> str:
+        calls.append(made.arguments)
+        return run_command(made, folder)
+
+    monkeypatch.setattr(stages.mixing, "run_command", noted)
+    measure(sound_of(shot), tmp_path)
+    make_sound(Track(sound_of(level(open_clip(shot), loudness=-20)), 144_000), folder=tmp_path)
+    assert len(calls) == 4  # mixed, encoded once, decoded once to be measured and drawn
+    assert all("-vn" in arguments for arguments in calls)
+    assert not any("[0:v]" in argument for arguments in calls for argument in arguments)

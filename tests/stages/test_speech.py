@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import wave
+from array import array
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -20,10 +21,11 @@ from hypothesis import strategies as st
 
 from stages.clip import Clip, SoundFacts, Source, Word, origins
 from stages.errors import InputError, ProviderUnavailable
-from stages.speech import promise_speech, read_speech, speak
-from stages.voices import SpeechRequest, check_latin, espeak_language, share
+from stages.speech import promise_line, read_speech, speak_line
+from stages.voices import Speech, SpeechRequest, check_latin, espeak_language, share
 from stages.voices.hibari import Heart, group_spans, joined, shared_spans, split, trimmed, word_spans
 from stages.voices.hibari import heart as embedded
+from stages.voices.pacing import stretched
 
 LINE = "Now in three colours: rose, citrus and mint."
 ROOT = Path(__file__).parents[2]
@@ -51,7 +53,7 @@ def served(voice: Heart, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
-    return speak(LINE, folder=tmp_path_factory.mktemp("speak"))
+    return speak_line(LINE, folder=tmp_path_factory.mktemp("speak"))
 
 
 def source_of(clip: Clip) -> Source:
@@ -81,7 +83,7 @@ def test_a_line_becomes_a_wav_file_and_its_words(clip: Clip) -> None:
 
 def test_its_length_is_plausible(clip: Clip) -> None:
     assert 2 < clip.duration < 4
-    assert abs(promise_speech(LINE).duration / clip.duration - 1) < Fraction(1, 4)
+    assert abs(promise_line(LINE).duration / clip.duration - 1) < Fraction(1, 4)
 
 
 def test_its_words_are_those_written_inside_its_length(clip: Clip) -> None:
@@ -109,6 +111,32 @@ def test_the_record_says_who_spoke(clip: Clip) -> None:
     assert (origin.file, origin.ai) == (source_of(clip).path, True)
 
 
+@pytest.mark.parametrize("speed", [0.8, 1.25])
+def test_a_pace_is_kept_to_the_sample_and_the_words_with_it(clip: Clip, tmp_path: Path, speed: float) -> None:
+    own = source_of(clip).facts
+    other = speak_line(LINE, speed=speed, folder=tmp_path)
+    facts = source_of(other).facts
+    assert isinstance(own, SoundFacts)
+    assert isinstance(facts, SoundFacts)
+    assert facts.samples == round(own.samples / Fraction(speed))
+    assert [word.text for word in words_of(other)] == LINE.split()
+    for mine, its in zip(words_of(clip), words_of(other), strict=True):  # a pause scales less than a vowel
+        assert abs(mine.start / Fraction(speed) - its.start) < Fraction(8, 100)
+    assert words_of(other)[-1].end <= other.duration
+
+
+def test_words_that_are_stretched_stay_where_they_sound() -> None:
+    rate, click, tempo = 24_000, 12_000, Fraction(4, 5)
+    pcm = array("h", [0] * 24_000)
+    pcm[click : click + 240] = array("h", [20_000, -20_000] * 120)
+    given_ = Speech(pcm.tobytes(), rate, (Word("click", Fraction(1, 2), Fraction(51, 100)),), "exact", "a test")
+    made = stretched(given_, 19_200)
+    samples = array("h", made.pcm)
+    loudest = max(range(len(samples)), key=lambda at: abs(samples[at]))
+    assert (made.samples, made.words[0].start) == (19_200, tempo / 2)
+    assert abs(Fraction(loudest, rate) - made.words[0].start) < Fraction(15, 1000)
+
+
 def test_it_can_be_read_back(clip: Clip, tmp_path: Path) -> None:
     again = read_speech(source_of(clip).path.parent)
     assert (again, again.history) == (clip, clip.history)
@@ -118,14 +146,14 @@ def test_it_can_be_read_back(clip: Clip, tmp_path: Path) -> None:
 
 def test_the_same_line_has_the_same_samples_in_another_process(clip: Clip, tmp_path: Path) -> None:
     embedded.close()
-    again = speak(LINE, folder=tmp_path)
+    again = speak_line(LINE, folder=tmp_path)
     assert source_of(again).path.read_bytes() == source_of(clip).path.read_bytes()
     assert words_of(again) == words_of(clip)
 
 
 def test_many_sentences_are_one_sound(tmp_path: Path) -> None:
     sentences = [f"Sentence {number} has come — and gone." for number in range(40)]
-    clip = speak(" ".join(sentences), folder=tmp_path)
+    clip = speak_line(" ".join(sentences), folder=tmp_path)
     words = words_of(clip)
     first = ["Sentence", "0", "has", "come —", "and", "gone."]
     assert [word.text for word in words[:6]] == first
@@ -146,12 +174,12 @@ def test_many_sentences_are_one_sound(tmp_path: Path) -> None:
     ],
 )
 def test_nothing_written_is_lost(tmp_path: Path, text: str) -> None:
-    assert " ".join(word.text for word in words_of(speak(text, folder=tmp_path))) == " ".join(text.split())
+    assert " ".join(word.text for word in words_of(speak_line(text, folder=tmp_path))) == " ".join(text.split())
 
 
 def test_a_sentence_longer_than_the_model_takes_is_spoken_whole(tmp_path: Path) -> None:
     text = "one two three four five " * 40
-    clip = speak(text, folder=tmp_path)
+    clip = speak_line(text, folder=tmp_path)
     assert [word.text for word in words_of(clip)] == text.split()
     assert 40 < clip.duration < 120
 
@@ -173,10 +201,10 @@ def test_a_sentence_longer_than_the_model_takes_is_spoken_whole(tmp_path: Path) 
 )
 def test_another_script_is_refused_with_a_voice_that_reads_it(text: str, language: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=language) as planned:
-        promise_speech(text)
+        promise_line(text)
     assert "afterframe[espeak]" in str(planned.value)
     with pytest.raises(InputError, match=language):
-        speak(text, folder=tmp_path / "none")
+        speak_line(text, folder=tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
 
@@ -185,17 +213,17 @@ def test_another_script_is_refused_with_a_voice_that_reads_it(text: str, languag
 )
 def test_another_language_is_refused_with_a_voice_that_speaks_it(language: str, other: str) -> None:
     with pytest.raises(InputError, match=rf"not '{language}'; use voice: espeak with language: {other} "):
-        promise_speech("Jetzt in drei Farben.", language=language)
+        promise_line("Jetzt in drei Farben.", language=language)
 
 
 def test_a_language_that_nobody_speaks_is_refused() -> None:
     with pytest.raises(InputError, match=r"voice heart speaks en, en-us, not 'tlh'$"):
-        promise_speech("nuqneH", language="tlh")
+        promise_line("nuqneH", language="tlh")
 
 
 @pytest.mark.parametrize("language", ["en", "en-US", "en_us"])
 def test_english_has_more_than_one_name(language: str) -> None:
-    assert promise_speech(LINE, language=language).promised
+    assert promise_line(LINE, language=language).promised
 
 
 @pytest.mark.parametrize("text", ["5 µm of β-carotene", "π is 3.14", "Crème brûlée à la Łódź", "x² at 20 °C", "№ 5"])
@@ -205,39 +233,39 @@ def test_letters_that_english_borrows_pass(text: str) -> None:
 
 def test_an_unknown_voice_is_refused_with_the_nearest() -> None:
     with pytest.raises(InputError, match=r"no voice 'hart' \(did you mean heart\?\)"):
-        promise_speech(LINE, voice="hart")
+        promise_line(LINE, voice="hart")
 
 
 @pytest.mark.parametrize("speed", [0, 0.49, 2.01, -1, float("nan")])
 def test_a_speed_that_the_voice_lacks_is_refused(speed: float) -> None:
     with pytest.raises(InputError, match=r"0\.5 to 2 times"):
-        promise_speech(LINE, speed=speed)
+        promise_line(LINE, speed=speed)
 
 
 def test_too_much_is_refused() -> None:
     with pytest.raises(InputError, match="20001 characters are too many"):
-        promise_speech("a " * 10_000 + "b")
+        promise_line("a " * 10_000 + "b")
     with pytest.raises(InputError, match="201 characters and no space"):
-        promise_speech("a" * 201)
+        promise_line("a" * 201)
 
 
 def test_what_the_voice_stumbles_over_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot pronounce '1111"):
-        speak("Take " + "1" * 90, folder=tmp_path)
-    assert speak("Take one.", folder=tmp_path).duration > 0  # the child serves on
+        speak_line("Take " + "1" * 90, folder=tmp_path)
+    assert speak_line("Take one.", folder=tmp_path).duration > 0  # the child serves on
 
 
 def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(InputError, match=r"pip install 'afterframe\[local\]'"):
-        promise_speech(LINE)
+        promise_line(LINE)
 
 
 def test_a_promise_makes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    clip = promise_speech(LINE, speed=2, folder=tmp_path / "none")
+    clip = promise_line(LINE, speed=2, folder=tmp_path / "none")
     assert clip.promised
-    assert abs(clip.duration - promise_speech(LINE).duration / 2) < Fraction(1, 10_000)
+    assert abs(clip.duration - promise_line(LINE).duration / 2) < Fraction(1, 10_000)
     assert words_of(clip)[-1].end <= clip.duration
     assert clip.history[0].agent == "hibari-tts 0.2.1 heart"
     assert not list(tmp_path.iterdir())

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from test_openai_provider import Answer, Asked, Host, opened, said
@@ -27,8 +27,9 @@ from stages.errors import (
 )
 from stages.ledger import Ledger, collect, open_ledger, purchases, submit_once
 from stages.providers import Provider, VideoJob, VideoRequest
-from stages.providers.veo import Veo, decoded, veo
+from stages.providers.veo import Veo, decoded
 from stages.simulators.counter import Counter, Shop, pixels
+from stages.simulators.desk import Server
 from stages.simulators.faults import Faults, parse
 from stages.simulators.studio import Studio
 from stages.simulators.veo import VeoCounter, ordered
@@ -50,8 +51,11 @@ def open_shop(folder: Path, counter: type[Counter], path: str = "", latency: flo
         yield shop
 
 
+Opened = TypeVar("Opened", bound=Server)
+
+
 @contextlib.contextmanager
-def running(shop: Shop) -> Iterator[Shop]:
+def running(shop: Opened) -> Iterator[Opened]:
     """`shop`, open until the block ends."""
     with shop:
         thread = threading.Thread(target=shop.serve_forever, kwargs={"poll_interval": 0.01})
@@ -192,14 +196,14 @@ def test_an_answer_without_an_operation_leaves_the_outcome_open(provider: Veo, h
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GEMINI_BASE_URL", raising=False)
     monkeypatch.delenv("GEMINI_API_KEY", raising=False)
-    assert (veo().account, veo(90).typical) == ("generativelanguage.googleapis.com", 90)
+    assert (Veo().account, Veo(typical=90).typical) == ("generativelanguage.googleapis.com", 90)
     with pytest.raises(ProviderRefused, match="set GEMINI_API_KEY"):
-        veo().check(NAME)
+        Veo().check(NAME)
     monkeypatch.setenv("GEMINI_BASE_URL", "http://proxy:8000/v1beta")
-    assert veo().account == "proxy:8000"
-    assert not veo().can_list
+    assert Veo().account == "proxy:8000"
+    assert not Veo().can_list
     with pytest.raises(InputError, match="no list"):
-        veo().find(0.0)
+        Veo().find(0.0)
 
 
 # ---------------------------------------------------------------- what is answered

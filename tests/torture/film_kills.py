@@ -313,7 +313,7 @@ def run(folder: Path, combination: Combination, *, kills: int, seed: int = 0, se
         shop.open()
     try:
         whole = _lasts(Project(folder / "undisturbed", "undisturbed", shop), folder / "media")
-        first = sales(shop.folder) if shop else 0
+        first, started = sales(shop.folder) if shop else 0, time.monotonic()
         while outcome.kills < kills and time.monotonic() - started < seconds:
             project = Project(folder / f"project{outcome.rounds}", f"render {outcome.rounds}", shop)
             project.prepare(folder / "media")

@@ -208,7 +208,7 @@ def run(folder: Path, *, kills: int, seed: int = 0, seconds: float = float("inf"
     dice, started, outcome = random.Random(seed), time.monotonic(), Outcome()
     make_media(folder / "media")
     whole = _lasts(folder)
-    while outcome.kills < kills and time.monotonic() - started < seconds:
+    while not outcome.kills or (outcome.kills < kills and time.monotonic() - started < seconds):
         project = Project(folder / f"project{outcome.rounds}")
         project.prepare(folder / "media")
         _round(project, outcome, dice, kills, whole)

@@ -12,7 +12,7 @@ import pytest
 @pytest.mark.slow
 def test_killed_runs_pay_once(tmp_path: Path) -> None:
     combinations = (film_kills.SEPARATE[1], film_kills.SEPARATE[2])
-    outcomes = list(film_kills.run_all(tmp_path, combinations, kills=3, seed=time.time_ns(), seconds=8))
+    outcomes = list(film_kills.run_all(tmp_path, combinations, kills=3, seed=time.time_ns(), seconds=15))
     for outcome in outcomes:
         assert outcome.faults == []
         assert outcome.sales == outcome.rounds
@@ -21,6 +21,7 @@ def test_killed_runs_pay_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_without_a_memory_it_pays_twice(tmp_path: Path) -> None:
     """Else the harness is too gentle to prove anything."""
     outcome = film_kills.run(tmp_path, film_kills.NAIVE, kills=12, seed=time.time_ns(), seconds=30)

@@ -8,7 +8,9 @@ import pytest
 from kills import run
 
 
-@pytest.mark.parametrize("keys", [True, False], ids=["keys honoured", "keys ignored"])
+@pytest.mark.parametrize(
+    "keys", [pytest.param(True, id="keys honoured", marks=pytest.mark.thorough), pytest.param(False, id="keys ignored")]
+)
 def test_killed_buyers_pay_once(tmp_path: Path, keys: bool) -> None:
     outcome = run(tmp_path / "town", kills=6, keys=keys, whole_group=True)
     assert outcome.cut > 0, "no kill came between a request and its note: this proved nothing"

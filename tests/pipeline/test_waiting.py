@@ -1,0 +1,163 @@
+"""Thousands that wait in one worker: who is woken, and that threads do not crowd the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from pipeline.batch import HANDED_OVER, TURNS, Desk, Engine, Worker
+from pipeline.roster import Batch, Render, Shelf
+from pipeline.waiting import Waiter
+from pipeline.yard import Yard
+from stages.ledger import Ledger, open_ledger, purchases
+from stages.stores import IDLE, Postgres
+
+
+@dataclass
+class Bell:
+    """A loop that only counts who was woken."""
+
+    rung: list[str]
+    name: str
+
+    def call_soon_threadsafe(self, _: object) -> None:
+        self.rung.append(self.name)
+
+
+def sold(ledger: Ledger, count: int, account: str, next_look: float) -> list[str]:
+    """The keys of films that are being made."""
+    keys = [f"{account}-{number}" for number in range(count)]
+    with ledger.store.transaction() as database:
+        database.change_all(
+            "INSERT INTO purchase (key, attempt, version, state, provider, account, model, prompt, seconds, size,"
+            " job_id, next_look) VALUES (:key, 1, 1, 'ACCEPTED', 'sim', :account, 'sim', 'fox', 4, '', :key, :at)",
+            [{"key": key, "account": account, "at": next_look} for key in keys],
+        )
+    return keys
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Worker:
+    return Worker(Engine(tmp_path), Yard(tmp_path / ".pipeline"))
+
+
+def test_one_of_an_account_is_woken_to_look_for_all_and_whoever_is_ready(worker: Worker) -> None:
+    ledger, rung = open_ledger(), list[str]()
+    due, later = sold(ledger, 40, "one", 0.0), sold(ledger, 40, "another", ledger.clock() + 1000)
+    for key in (*due, *later):
+        loop = cast("asyncio.AbstractEventLoop", Bell(rung, key))
+        worker.lobby.waiting[key] = Waiter(loop, asyncio.Event(), frozenset([key]), "batch")
+    worker._news()
+    assert len(rung) == 1
+    assert rung[0] in due
+    assert worker.lobby.awaited == {*due, *later}
+    with ledger.store.transaction() as database:
+        database.change("UPDATE purchase SET seen = 'done', next_look = 0 WHERE key IN ('one-3', 'another-5')")
+        database.change("UPDATE purchase SET next_look = :then WHERE key = 'one-4'", {"then": ledger.clock() + 1000})
+    rung.clear()
+    worker._news()
+    assert {"one-3", "another-5"} < set(rung)
+    assert len(rung) == 3
+    Shelf(worker.yard.folder / "batches").tell("batch", "cancel")
+    rung.clear()
+    worker._news()
+    assert len(rung) == 80, "what is told of a batch is told to all of it"
+
+
+def test_another_is_sent_as_soon_as_who_was_sent_is_back(worker: Worker) -> None:
+    """Who looks may find his own film ready, and goes on with that: the others wait for no film in vain."""
+    rung = list[str]()
+    for key in sold(open_ledger(), 5, "one", 0.0):
+        loop = cast("asyncio.AbstractEventLoop", Bell(rung, key))
+        worker.lobby.waiting[key] = Waiter(loop, asyncio.Event(), frozenset([key]), "batch")
+    worker._news()
+    (first,) = rung
+    worker.lobby.waiting.pop(first)
+    worker._news()
+    assert rung == [first], "he is looking"
+    worker.lobby.is_back(first)
+    worker._news()
+    assert len(rung) == 2
+    assert rung[1] != first
+
+
+def test_threads_queue_for_the_ledger_and_share_few_connections(
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, connected = open_ledger(tmp_path / "home", database=database), list[int]()
+    sold(ledger, 1, "one", 0.0)
+    real = Postgres._connected
+
+    def counted(store: Postgres) -> object:
+        connected.append(1)
+        return real(store)
+
+    def look_and_write() -> None:
+        assert len(purchases(ledger)) == 1
+        with ledger.store.transaction() as tables:
+            tables.change("UPDATE purchase SET looks = looks + 1")
+
+    monkeypatch.setattr(Postgres, "_connected", counted)
+    threads = [threading.Thread(target=look_and_write) for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert purchases(ledger)[0].looks == 40
+    assert len(connected) <= IDLE + 1
+
+
+def test_how_many_stand_how_is_counted_where_they_are(tmp_path: Path, database: str) -> None:
+    """What comes over the line is as long for a hundred renders as for six."""
+    engine = Engine(tmp_path / ".pipeline", database)
+    engine.prepare()
+    ended = {0: "done", 1: "failed", 2: HANDED_OVER}
+    sql = "UPDATE {} SET status = 'SUCCESS', output = '{{\"state\": \"{}\"}}' WHERE workflow_uuid LIKE '{}/%'"
+    lines = list[int]()
+    with engine.client() as desk:
+        for batch, count in (("small", 6), ("large", 60)):
+            renders = [Render(f"{batch}{n}", n, {}, run=f"{n % 6}-{n}/{batch}", buys=n % 2 == 0) for n in range(count)]
+            desk.submit(Batch(batch, "", "", "", "", False, 0.0, tuple(renders)), renders)
+            connections = engine.connect()
+            with connections.begin() as transaction:
+                for number, word in ended.items():
+                    told = sql.format(desk._table("workflow_status"), word, f"{number}-%")
+                    transaction.exec_driver_sql(told.replace("%", "%%") if database else told)
+            connections.dispose()
+            asked = desk._asked
+
+            def counted(sql: str, asked: Callable[[str], list[Any]] = asked) -> list[Any]:
+                lines.append(len(found := asked(sql)))
+                return found
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Desk, "_asked", lambda _, sql: counted(sql))
+                each = {"small": 1, "large": 11}[batch]
+                assert desk.counts() == {"done": each, "failed": each, "queued": 2 * each, "waiting": each}
+        assert lines[0] == lines[1] == 5
+        assert desk.owners() == set()
+        states = desk.states(large := Batch("large", "", "", "", "", False, 0.0, tuple(renders)))
+        assert Counter(state.word for state in states.values()) == {
+            "done": 10,
+            "failed": 10,
+            "queued": 30,
+            "waiting": 10,
+        }
+        with pytest.MonkeyPatch.context() as patch:
+            asked_for = list[str]()
+            real = desk.client.list_workflows
+
+            def listed(workflow_ids: list[str], **given: Any) -> Any:
+                asked_for.extend(workflow_ids)
+                return real(workflow_ids=workflow_ids, **given)
+
+            patch.setattr(desk.client, "list_workflows", listed)
+            assert desk.states(large, states) == states
+        assert len(asked_for) == 40 * TURNS, "what has ended is not asked for again"
