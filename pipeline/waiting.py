@@ -25,14 +25,16 @@ LOOKING = 60.0
 """Seconds after which another is sent to look at the films of an account, if the one who was sent is not back."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Waiter:
-    """A render that waits for news of `keys`."""
+    """A render that waits for news of `keys`. Once its time is over it leaves the looking to another, as long as the
+    films that it `expects` are being made."""
 
     loop: asyncio.AbstractEventLoop
     event: asyncio.Event
     keys: frozenset[str]
     batch: str
+    expects: frozenset[str] = frozenset()
 
     def wake(self) -> None:
         """Let it go on."""
@@ -56,7 +58,8 @@ class Lobby:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(waiter.event.wait(), seconds)
                 return
-            if waiter.keys & self.awaited:
+            if expected := waiter.keys & self.awaited:
+                waiter.expects = expected
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(waiter.event.wait(), PATIENCE)
         finally:
@@ -74,7 +77,8 @@ class Lobby:
                 woken.add(chosen := random.choice(keys))
                 self.sent[account] = who[chosen], now
         for waiter in runs.values():
-            if waiter.keys & woken or told(waiter.batch) in ("pause", "cancel"):
+            fetched = waiter.expects - found.awaited  # by another render, that wants the same film
+            if fetched or waiter.keys & woken or told(waiter.batch) in ("pause", "cancel"):
                 waiter.wake()
 
     def is_back(self, run: str) -> None:

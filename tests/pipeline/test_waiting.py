@@ -88,6 +88,26 @@ def test_another_is_sent_as_soon_as_who_was_sent_is_back(worker: Worker) -> None
     assert rung[1] != first
 
 
+def test_who_leaves_the_looking_to_others_is_woken_when_one_of_them_has_fetched_the_film(worker: Worker) -> None:
+    """Two renders that want the same film: it is no news any more once the first has it."""
+    ledger, lobby = open_ledger(), worker.lobby
+    (key,) = sold(ledger, 1, "one", ledger.clock() + 1000)
+
+    async def second() -> None:
+        waiting = asyncio.create_task(lobby.wait("second", "batch", 0.1, [key]))
+        for _ in range(30):
+            worker._news()
+            await asyncio.sleep(0.01)
+        assert not waiting.done()
+        with ledger.store.transaction() as database:
+            database.change("UPDATE purchase SET state = 'DONE', seen = 'done'")
+        worker._news()
+        await asyncio.wait_for(waiting, 5)
+
+    asyncio.run(second())
+    assert not lobby.waiting
+
+
 def test_threads_queue_for_the_ledger_and_share_few_connections(
     tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
