@@ -55,9 +55,9 @@ from pipeline.roster import Batch, Render, draw_up, submitted
 from pipeline.rows import read_rows
 from pipeline.schedules import Schedule, from_json
 from pipeline.sharing import sharing_of
-from pipeline.spans import trace_of
+from pipeline.spans import Trace, trace_of
 from pipeline.store import Store
-from pipeline.turns import Role, Sofar, Step, advance, broken, sofar_from
+from pipeline.turns import Role, Sofar, Step, Turn, broken, sofar_from
 from pipeline.waiting import Lobby
 from pipeline.yard import Yard
 from stages.errors import AfterframeError, InputError, WriteError
@@ -515,6 +515,7 @@ class Worker:
     free: threading.BoundedSemaphore = field(init=False)
     stopping: threading.Event = field(default_factory=threading.Event)
     making: dict[int, str] = field(default_factory=dict)  # threads, with the batch that each works for
+    turns: dict[tuple[str, str], tuple[Turn, Trace | None]] = field(default_factory=dict)  # between two steps
     lobby: Lobby = field(default_factory=Lobby)
     telling: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
     tally: Tally = field(default_factory=Tally)
@@ -620,28 +621,29 @@ class Worker:
         nothing: dict[str, Any] = {"next": "again", "sofar": dict(sofar), "made": []}
         if self.stopping.is_set():
             threading.Event().wait()  # this process ends; whoever comes after it does the step
+        whose = spec["batch"], spec["run"]
+        kept = self.turns.pop(whose, None)
         if self.yard.told(spec["batch"]) in ("pause", "cancel"):
             return {**nothing, "next": "wait", "seconds": 5.0, "keys": []}
-        slot: Any = self.free if spec["role"] == "make" else contextlib.nullcontext()
-        me, trace = threading.get_ident(), None
-        with slot:
-            self.making[me] = spec["batch"]
-            try:
-                batch, recipe, store = self.yard.open(spec["batch"], spec["render"])
-                trace = trace_of(spec["run"], batch=spec["batch"], render=spec["render"], recipe=batch.recipe)
-                watch = trace.watch if trace else lambda _: None
-                step = advance(recipe, store, spec["role"], sofar_from(sofar), batch.keys, watch)
-            except AfterframeError as error:  # what it needs cannot be had, now or at all
-                step = broken(sofar_from(sofar), error)
-            except Exception as error:
-                log.exception("%s: a fault of Afterframe's", spec["run"])
-                says = f"a fault of Afterframe's: {type(error).__name__}: {error}"
-                if trace:
-                    trace.end("failed", sofar.get("began", 0.0))
-                return {**nothing, "next": "end", "result": _bug(says)}
-            finally:
-                self.making.pop(me, None)
-                self.lobby.is_back(spec["run"])
+        me = threading.get_ident()
+        self.making[me] = spec["batch"]
+        trace: Trace | None = None
+        try:
+            turn, trace = kept or self._turn(spec)
+            step = turn.step(sofar_from(sofar))
+            if step.next == "again":
+                self.turns[whose] = turn, trace
+        except AfterframeError as error:  # what it needs cannot be had, now or at all
+            step = broken(sofar_from(sofar), error)
+        except Exception as error:
+            log.exception("%s: a fault of Afterframe's", spec["run"])
+            says = f"a fault of Afterframe's: {type(error).__name__}: {error}"
+            if trace:
+                trace.end("failed", sofar.get("began", 0.0))
+            return {**nothing, "next": "end", "result": _bug(says)}
+        finally:
+            self.making.pop(me, None)
+            self.lobby.is_back(spec["run"])
         if self.stopping.is_set() or self.yard.told(spec["batch"]) == "cancel":
             return nothing
         for made in step.made:
@@ -652,8 +654,15 @@ class Worker:
         if trace and step.next == "end":
             trace.end(step.result["state"], step.sofar.began)
         if step.stop:
-            self._stop(batch, step.stop)
+            self._stop(self.yard.shelf.read(spec["batch"]), step.stop)
         return step.to_json()
+
+    def _turn(self, spec: Mapping[str, Any]) -> tuple[Turn, Trace | None]:
+        """A render that this process begins, or goes on with."""
+        batch, recipe, store = self.yard.open(spec["batch"], spec["render"])
+        trace = trace_of(spec["run"], batch=spec["batch"], render=spec["render"], recipe=batch.recipe)
+        slot: Any = self.free if spec["role"] == "make" else contextlib.nullcontext()
+        return Turn(recipe, store, spec["role"], batch.keys, trace.watch if trace else lambda _: None, slot), trace
 
     def _log(self, spec: Mapping[str, Any], step: Step) -> None:
         """What came of a step, for those who read logs."""
@@ -792,6 +801,9 @@ class Worker:
         orders = cache(self.yard.told)
         self.lobby.look(orders)
         stop_all([thread for thread, batch in dict(self.making).items() if orders(batch) == "cancel"])
+        for batch, run in list(self.turns):
+            if orders(batch) in ("pause", "cancel"):
+                self.turns.pop((batch, run), None)
 
 
 def _one_heap() -> None:

@@ -1,10 +1,10 @@
-"""One step of a render: the same loop over the same tasks as `pipeline run`, one task at a time.
+"""The steps of a render: the same loop over the same tasks as `pipeline run`, one task at a time.
 
-Nothing is kept in memory between two steps. Each reads the recipe, looks at
-what exists, plans, and makes the next thing that is missing; so a step that
-is done twice, or by two machines at once, changes nothing. What folders and
-the ledger do not tell (what failed, whom not to ask again) goes from step to
-step as a small JSON object, `Sofar`.
+A step looks at what exists, plans, and makes the next thing that is missing;
+so one that is done twice, or by two machines at once, changes nothing. What
+folders and the ledger do not tell (what failed, whom not to ask again) goes
+from step to step as a small JSON object, `Sofar`. All else that one step leaves
+to the next in the same process only saves it looking and planning again.
 
     buy     makes what a purchase rests on, and buys; waits, holding nothing
     make    makes the rest, on a slot of a processor
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Literal
@@ -76,56 +77,77 @@ def sofar_from(said: Mapping[str, Any]) -> Sofar:
     return Sofar(**said)
 
 
-def advance(
-    recipe: Recipe,
-    store: Store,
-    role: Role,
-    sofar: Sofar,
-    keys: frozenset[str] = frozenset(),
-    watch: Watch = lambda _: None,
-) -> Step:
-    """Make the next task of `recipe` that `role` makes; `keys` are those of all that the batch buys.
+@dataclass(slots=True)
+class Turn:
+    """A render in this process, whose `role` it is to make a part of it; `keys` are those of all that its batch buys,
+    `slot` is held while anything is made.
 
-    Raises nothing of ours: what went wrong is in the step.
+    What one step looked at and planned is there for the next. Only what passes from step to step as `Sofar` counts:
+    whoever goes on after a crash begins a turn with that, and plans anew.
     """
-    try:
-        return _advance(recipe, store, role, sofar, keys, watch)
-    except AfterframeError as error:
-        return broken(sofar, error)
-    except OSError as error:  # of this machine, not of the render: another may do better
-        return broken(sofar, WriteError(str(error)))
 
+    recipe: Recipe
+    store: Store
+    role: Role
+    keys: frozenset[str] = frozenset()
+    watch: Watch = lambda _: None
+    slot: AbstractContextManager[object] = field(default_factory=nullcontext)
+    work: Work | None = None
+    came_to: Sofar | None = None
 
-def _advance(recipe: Recipe, store: Store, role: Role, sofar: Sofar, keys: frozenset[str], watch: Watch) -> Step:
-    work = Work.begin(recipe, store, watch, {name: _error(said) for name, said in sofar.struck.items()})
-    work.local = store.shared is None  # else whoever watches the batch fetches what was delivered
-    work.failed |= set(sofar.failed)
-    work.alone |= set(sofar.alone)
-    if not sofar.began:
-        sofar = replace(sofar, began=time.time())
-        watch(Event("planned", work.result.first.tasks))
-    for _ in range(1000):  # each round makes something, or finds out that one more has to wait
-        groups = [group for group in work.ready() if _suits(role, group, work.missing())]
-        if not groups:
-            break
-        before = len(work.failed), len(work.alone), len(work.result.world.shop.struck)
-        group = groups[0]
-        watch(Event("started", group))
-        work.end(lambda tasks=group: _made(work, tasks, keys), group)  # type: ignore[misc]
-        if work.result.made or before != (len(work.failed), len(work.alone), len(work.result.world.shop.struck)):
-            return _again(work, sofar)
-    missing = work.missing()
-    if work.later:
-        waiting = work.bought_and_waiting()
-        return Step("wait", _noted(work, sofar), seconds=_soonest(work), keys=tuple(sorted(waiting)))
-    if missing and not work.errors and not sofar.errors and _other(role, missing):
-        return Step("hand over", _noted(work, sofar))
-    return _end(work, sofar)
+    def step(self, sofar: Sofar) -> Step:
+        """Make the next task. Raises nothing of ours: what went wrong is in the step."""
+        try:
+            step = self._step(sofar)
+        except AfterframeError as error:
+            step = broken(sofar, error)
+        except OSError as error:  # of this machine, not of the render: another may do better
+            step = broken(sofar, WriteError(str(error)))
+        if step.next != "again" or step.sofar.errors:  # much may happen until it goes on
+            self.work = None
+        self.came_to = step.sofar
+        return step
 
+    def _step(self, sofar: Sofar) -> Step:
+        work = self.work = self._work(sofar)
+        if not sofar.began:
+            sofar = replace(sofar, began=time.time())
+            self.watch(Event("planned", work.result.first.tasks))
+        for _ in range(1000):  # each round makes something, or finds out that one more has to wait
+            groups = [group for group in work.ready() if _suits(self.role, group, work.missing())]
+            if not groups:
+                break
+            before = len(work.failed), len(work.alone), len(work.result.world.shop.struck)
+            group = groups[0]
+            with self.slot:
+                self.watch(Event("started", group))
+                work.end(lambda tasks=group: self._made(work, tasks), group)  # type: ignore[misc]
+            if work.result.made or before != (len(work.failed), len(work.alone), len(work.result.world.shop.struck)):
+                return _again(work, sofar)
+        missing = work.missing()
+        if work.later:
+            waiting = work.bought_and_waiting()
+            return Step("wait", _noted(work, sofar), seconds=_soonest(work), keys=tuple(sorted(waiting)))
+        if missing and not work.errors and not sofar.errors and _other(self.role, missing):
+            return Step("hand over", _noted(work, sofar))
+        return _end(work, sofar)
 
-def _made(work: Work, tasks: tuple[Task, ...], keys: frozenset[str]) -> Any:
-    every = keys if work.result.final.keys <= keys else keys | work.result.final.keys
-    return make(tasks, work.store, work.result.world, work.watch, every)
+    def _work(self, sofar: Sofar) -> Work:
+        """As the last step left it, or planned anew."""
+        if self.work and self.came_to == sofar:
+            self.work.result.made, self.work.result.warnings = [], []  # they are in `sofar`
+            return self.work
+        work = Work.begin(
+            self.recipe, self.store, self.watch, {name: _error(said) for name, said in sofar.struck.items()}
+        )
+        work.local = self.store.shared is None  # else whoever watches the batch fetches what was delivered
+        work.failed |= set(sofar.failed)
+        work.alone |= set(sofar.alone)
+        return work
+
+    def _made(self, work: Work, tasks: tuple[Task, ...]) -> Any:
+        every = self.keys if work.result.final.keys <= self.keys else self.keys | work.result.final.keys
+        return make(tasks, work.store, work.result.world, work.watch, every)
 
 
 def _suits(role: Role, group: Sequence[Task], missing: Sequence[Task]) -> bool:

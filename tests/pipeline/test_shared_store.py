@@ -22,7 +22,7 @@ from pipeline.report import write_report
 from pipeline.roster import draw_up, submitted
 from pipeline.rows import read_rows
 from pipeline.sharing import Seen
-from pipeline.turns import Sofar, advance
+from pipeline.turns import Sofar, Turn
 from pipeline.yard import Yard
 from stages.depot import depot_at
 from stages.errors import WriteError
@@ -316,12 +316,12 @@ def test_while_the_store_is_away_a_render_waits_and_what_was_made_is_sent_later(
     monkeypatch.setenv("AFTERFRAME_STORE", str(tmp_path / "shared"))
     with monkeypatch.context() as patch:
         patch.setattr("pipeline.sharing.keep_all", away)
-        step = advance(workshop.read(SMALL), workshop.store, "make", Sofar())
+        step = Turn(workshop.read(SMALL), workshop.store, "make").step(Sofar())
         assert (step.next, step.seconds, step.sofar.errors) == ("wait", 5.0, [])
         (made,) = (workshop.store.folder / "unsent").iterdir()
-        step = advance(workshop.read(SMALL), workshop.store, "make", step.sofar)
+        step = Turn(workshop.read(SMALL), workshop.store, "make").step(step.sofar)
         assert (step.next, step.seconds) == ("wait", 20.0)
-    step = advance(workshop.read(SMALL), workshop.store, "make", step.sofar)
+    step = Turn(workshop.read(SMALL), workshop.store, "make").step(step.sofar)
     assert step.next == "again"
     assert step.made[0]["task"] != made.name
     assert step.made[0]["uri"].endswith(f"/{step.made[0]['sha256']}")
@@ -331,5 +331,5 @@ def test_while_the_store_is_away_a_render_waits_and_what_was_made_is_sent_later(
     monkeypatch.setenv("AFTERFRAME_STORE", "s3://out-of-reach-of-tests")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setattr("stages.depot.PATIENCE", 0.1)
-    assert advance(workshop.read(SMALL), workshop.store, "make", Sofar()).next == "wait"
+    assert Turn(workshop.read(SMALL), workshop.store, "make").step(Sofar()).next == "wait"
     assert Yard(workshop.store.folder).told("any") == "go"

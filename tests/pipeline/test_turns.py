@@ -16,7 +16,7 @@ from shoot import Shoot, server
 from workshop import Workshop, frames_of
 
 from pipeline.read import read_recipe
-from pipeline.turns import Role, Sofar, Step, advance, sofar_from
+from pipeline.turns import Role, Sofar, Step, Turn, sofar_from
 from stages.delivery import Shot, make_films
 from stages.errors import FfmpegError
 
@@ -41,7 +41,7 @@ def steps_of(workshop: Workshop, text: str, role: Role = "make") -> list[Step]:
     sofar, steps = Sofar(), list[Step]()
     recipe = read_recipe(workshop.write(text))
     while not steps or steps[-1].next in ("again", "wait"):
-        step = advance(recipe, workshop.store, role, sofar)
+        step = Turn(recipe, workshop.store, role).step(sofar)
         sofar = sofar_from(json.loads(json.dumps(asdict(step.sofar))))
         steps.append(step)
     return steps
@@ -104,11 +104,11 @@ def test_an_outage_is_waited_out_and_what_cannot_work_is_not(
 ) -> None:
     monkeypatch.setenv("AFTERFRAME_SIM_URL", "http://127.0.0.1:9/v1")
     recipe = read_recipe(workshop.write(BUYS))
-    first: dict[str, Any] = advance(recipe, workshop.store, "buy", Sofar()).to_json()
+    first: dict[str, Any] = Turn(recipe, workshop.store, "buy").step(Sofar()).to_json()
     assert (first["next"], first["sofar"]["tries"], first["sofar"]["failed"]) == ("wait", 1, [])
-    tired = advance(recipe, workshop.store, "buy", Sofar(tries=99))
+    tired = Turn(recipe, workshop.store, "buy").step(Sofar(tries=99))
     assert tired.sofar.errors[0]["error"] == "ProviderUnavailable"
-    wrong = advance(read_recipe(workshop.write(RECIPE.replace("1s", "9s"))), workshop.store, "make", Sofar())
+    wrong = Turn(read_recipe(workshop.write(RECIPE.replace("1s", "9s"))), workshop.store, "make").step(Sofar())
     assert (wrong.next, wrong.result["state"]) == ("end", "failed")
     assert "trim" in wrong.result["errors"][0]["says"]
 
@@ -122,9 +122,9 @@ def test_a_disk_that_is_full_is_waited_for(workshop: Workshop, monkeypatch: pyte
     with monkeypatch.context() as patch:
         patch.setattr("pipeline.run.make", full)
         patch.setattr("pipeline.turns.make", full)
-        first = advance(recipe, store, "make", Sofar())
+        first = Turn(recipe, store, "make").step(Sofar())
         assert (first.next, first.sofar.tries, first.sofar.failed) == ("wait", 1, [])
         patch.setattr("pipeline.turns.Work.begin", full)
-        second = advance(recipe, store, "make", first.sofar)
+        second = Turn(recipe, store, "make").step(first.sofar)
         assert (second.next, second.sofar.tries) == ("wait", 2)
-    assert advance(recipe, store, "make", second.sofar).next == "again"
+    assert Turn(recipe, store, "make").step(second.sofar).next == "again"
