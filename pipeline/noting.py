@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cache
@@ -76,21 +78,35 @@ def input_text(file: Path, facts: FileFacts) -> str:
 
 Places = tuple[tuple[str, Path], ...]
 
+_places: ContextVar[Places] = ContextVar("places", default=())
+
+
+@contextmanager
+def relative_to(places: Places) -> Iterator[None]:
+    """Within the block, paths below one of `places` are written as `home:originals/….mp4`, and read so."""
+    before = _places.set(places)
+    try:
+        yield
+    finally:
+        _places.reset(before)
+
 
 @cache
-def converter(places: Places = ()) -> Converter:
-    """Frozen dataclasses to JSON and back: fractions as `24000/1001`, paths as `home:originals/….mp4`."""
+def converter() -> Converter:
+    """Frozen dataclasses to JSON and back: fractions as `24000/1001`. One for all: it compiles what it does with each
+    class."""
     from cattrs import Converter  # noqa: PLC0415 -- heavy: `--help` needs none of it
 
     def written(path: Path) -> str:
-        for name, folder in places:
+        for name, folder in _places.get():
             if path.is_relative_to(folder):
                 return f"{name}:{path.relative_to(folder)}"
         return str(path)
 
     def read(text: str, _: object) -> Path:
         name, colon, rest = text.partition(":")
-        return dict(places)[name] / rest if colon and name in dict(places) else Path(text)
+        places = dict(_places.get())
+        return places[name] / rest if colon and name in places else Path(text)
 
     made = Converter()
     made.register_unstructure_hook(Fraction, str)
@@ -114,10 +130,10 @@ class Making:
     def done(self, result: object, main: str = "") -> None:
         """Write the note: the files in the folder, `main` first, and what the work returned."""
         names = sorted((file.name for file in self.folder.iterdir() if file.is_file()), key=lambda name: name != main)
-        kept = converter(self.places).unstructure(Kept.of(result) if isinstance(result, Clip) else result)
-        # A user's file is noted by what it holds: elsewhere it has another path.
-        path = converter(self.places).unstructure
-        named = {path(file): input_text(file, facts) for file, facts in self.files.items()}
+        with relative_to(self.places):
+            kept = converter().unstructure(Kept.of(result) if isinstance(result, Clip) else result)
+            # A user's file is noted by what it holds: elsewhere it has another path.
+            named = {converter().unstructure(file): input_text(file, facts) for file, facts in self.files.items()}
         note = {
             "name": self.task.name,
             "slot": self.task.slot,

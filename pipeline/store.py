@@ -21,7 +21,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from pipeline.noting import INPUT, RESULTS, Kept, Making, Places, converter, input_text
+from pipeline.noting import INPUT, RESULTS, Kept, Making, Places, converter, input_text, relative_to
 from pipeline.plan import plan
 from pipeline.recipe import Given, Recipe
 from pipeline.sharing import INPUTS, UNSENT, Lost, Sharing, sharing_of, swapped
@@ -444,7 +444,8 @@ class Notes(Mapping[str, Note]):
 
     def _noted(self, name: str, loaded: Mapping[str, Any]) -> tuple[Note, Any]:
         folder, kind = self.store.tasks / name, RESULTS.get(name.split("-")[0], Kept)
-        result: Any = converter(self.store.places(folder)).structure(swapped(loaded["result"], self._input), kind)
+        with relative_to(self.store.places(folder)):
+            result: Any = converter().structure(swapped(loaded["result"], self._input), kind)
         note = Note(
             name, loaded["slot"], loaded["parts"], loaded["files"], result, folder, loaded["seconds"],
             loaded.get("sizes", {}),

@@ -726,13 +726,6 @@ def _sheet_output(stream: Any, name: str) -> Any:
     return ffmpeg.output(stream, name, **{"frames:v": 1, "q:v": 4, "update": 1, "fps_mode": "passthrough"})
 
 
-def waveform(file: Path, target: Path) -> None:
-    """A PNG of the sound in `file`, full scale from top to bottom."""
-    draw = "aformat=channel_layouts=mono,showwavespic=" + ":".join(f"{name}={value}" for name, value in _DRAWN.items())
-    still = ("-frames:v", "1", "-update", "1", str(target.absolute()))
-    run_ffmpeg(["-i", str(file.absolute()), "-vn", "-filter_complex", draw, *still])
-
-
 def damage(said: str) -> tuple[str, ...]:
     """What ffmpeg complained of while it decoded: signs of a damaged source, each once."""
     signs = (

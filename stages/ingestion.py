@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stages.clip import Clip, PictureFacts, Source
 from stages.errors import FfmpegError, InputError, ProvenanceError
-from stages.ffmpeg import WAVES, contact_sheet, waveform
+from stages.ffmpeg import contact_sheet
 from stages.listening import Span, said_of, speech_in
 from stages.mixing import Measured, measure
 from stages.policy import Policy
@@ -58,16 +58,15 @@ def ingest(
     speech = speech_in(clip.sound, folder) if clip.picture else ()
     # What a model made people say is often no language.
     heard = f"{said}: mix_audio keeps it, replace_audio does not" if (said := said_of(speech)) else ""
-    return Ingested(credentials, measure(clip.sound, folder), tuple(filter(None, (remark, heard))), speech)
+    loudness = measure(clip.sound, folder, drawn=True)
+    return Ingested(credentials, loudness, tuple(filter(None, (remark, heard))), speech)
 
 
 def draw(file: Path, clip: Clip | None, folder: Path) -> None:
-    """Put a strip of frames and a waveform of `file` into `folder`, as far as it has them."""
+    """Put a contact sheet of `file` into `folder`, if there is anything to see."""
     if clip is None:
         with contextlib.suppress(FfmpegError):  # a photo; what is neither that nor a film has nothing to show
             contact_sheet(file, None, folder / SHEET)
         return
     if clip.picture and isinstance(clip.picture.stream, Source) and isinstance(clip.picture.stream.facts, PictureFacts):
         contact_sheet(file, clip.picture.stream.facts, folder / SHEET)
-    if clip.sound:
-        waveform(file, folder / WAVES)

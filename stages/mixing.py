@@ -425,11 +425,16 @@ def _encoded(stream: Stream, track: Track, target: Path, folder: Path) -> Measur
     return found
 
 
-def measure(sound: Sound, folder: Path | None = None) -> Measured:
+def measure(sound: Sound, folder: Path | None = None, *, drawn: bool = False) -> Measured:
     """The loudness of a sound as it is described, to a tenth, intentions aside; `folder` is for what it takes
-    meanwhile."""
-    with fresh_folder(folder or Path(tempfile.gettempdir())) as work:
-        return _metered(enveloped(sound.stream, work), work).told
+    meanwhile, and gets a drawing of it, `waves.png`, if it is to be `drawn`."""
+    folder = folder or Path(tempfile.gettempdir())
+    with fresh_folder(folder) as work:
+        stream = enveloped(sound.stream, work)
+        found = _metered(stream, work, drawn=stream if drawn else None).told
+        if drawn:
+            (work / WAVES).replace(folder / WAVES)
+    return found
 
 
 METER = "meter.txt"
