@@ -81,11 +81,18 @@ all that was made and bought."""
 WAITING = 5000
 """How many renders one process lets wait for their films; so many took 287 MB (tests/benchmarks/waiting.py)."""
 
+BITE, EVERY = 8, 0.4
+"""How many renders begin to buy, in all workers, in so many seconds: about as many as one plans meanwhile. All at
+once, each would take half as much memory again until its turn came, and one worker would have them all."""
+
 HINTS = 1.0
 """Seconds between two looks for news: films that are done, batches that were told something."""
 
 M_ARENA_MAX = -8
 """malloc.h"""
+
+BUYERS = 32
+"""How many renders plan, buy or fetch at the same time in one worker; threads, which are memory."""
 
 UNHEARD = 30.0
 """Seconds without a look for news after which a worker is not well."""
@@ -560,7 +567,7 @@ class Worker:
             "application_version": VERSION,
             "executor_id": self.executor,
             "serializer": Json(),
-            "max_executor_threads": 64,
+            "max_executor_threads": BUYERS + 2 * self.slots,
             "log_level": "ERROR",
             "run_migrations": False,
             "scheduler_polling_interval_sec": 5.0,
@@ -589,7 +596,12 @@ class Worker:
             pace = 1.0 if self.engine.shared else 0.2
             # One more than there are slots is ready when one is free: the next need not be asked for.
             DBOS.register_queue("make", worker_concurrency=2 * max(self.slots, 1), polling_interval_sec=pace)
-            DBOS.register_queue("buy", worker_concurrency=WAITING, polling_interval_sec=pace)
+            DBOS.register_queue(
+                "buy",
+                worker_concurrency=WAITING,
+                limiter={"limit": BITE, "period": EVERY},
+                polling_interval_sec=pace / 2,
+            )
             DBOS.register_queue("errands", polling_interval_sec=5 * pace)  # nobody waits for them
 
     # ------------------------------------------------------------ the workflow
@@ -807,7 +819,7 @@ class Worker:
 
 
 def _one_heap() -> None:
-    """Let all threads share one heap, where glibc would give each its own: of 64 of them, each keeps the most that it
+    """Let all threads share one heap, where glibc would give each its own: of many, each keeps the most that it
     ever needed, which was 15 MB more with a thousand that wait."""
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)

@@ -35,9 +35,10 @@ class Waiter:
     keys: frozenset[str]
     batch: str
     expects: frozenset[str] = frozenset()
+    timer: asyncio.TimerHandle | None = None
 
     def wake(self) -> None:
-        """Let it go on."""
+        """Let it go on; from any thread."""
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self.loop.call_soon_threadsafe(self.event.set)
 
@@ -52,18 +53,22 @@ class Lobby:
 
     async def wait(self, run: str, batch: str, seconds: float, keys: Sequence[str]) -> None:
         """Until it is time, or there is news. It may be done again: when to look is in the ledger."""
-        waiter = Waiter(asyncio.get_running_loop(), asyncio.Event(), frozenset(keys), batch)
-        self.waiting[run] = waiter
+        loop = asyncio.get_running_loop()
+        waiter = self.waiting[run] = Waiter(loop, asyncio.Event(), frozenset(keys), batch)
+        waiter.timer = loop.call_later(seconds, self._has_waited, waiter)
         try:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(waiter.event.wait(), seconds)
-                return
-            if expected := waiter.keys & self.awaited:
-                waiter.expects = expected
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(waiter.event.wait(), PATIENCE)
+            await waiter.event.wait()
         finally:
+            waiter.timer.cancel()
             self.waiting.pop(run, None)
+
+    def _has_waited(self, waiter: Waiter) -> None:
+        """Its time is over."""
+        waiter.expects = waiter.keys & self.awaited
+        if waiter.expects:
+            waiter.timer = waiter.loop.call_later(PATIENCE, waiter.event.set)
+        else:
+            waiter.event.set()
 
     def look(self, told: Callable[[str], Orders]) -> None:
         """Wake whose film is ready, one for each account whose films are due, and whose batch was `told` to rest."""
