@@ -74,7 +74,7 @@ log = logging.getLogger(__name__)
 
 APPLICATION = "afterframe"
 
-VERSION = "1"
+VERSION = "2"
 """Raised when a render that is under way could not go on by the new sources; it is then begun anew, and finds
 all that was made and bought."""
 
@@ -614,8 +614,10 @@ class Worker:
             step = await DBOS.run_step_async({"name": "advance"}, self._advance, spec, sofar)
             sofar = step["sofar"]
             if step["next"] == "wait":
-                until = (spec["run"], spec["batch"], step["seconds"], step["keys"])
-                await DBOS.run_step_async({"name": "wait"}, self.lobby.wait, *until)
+                # No step of its own, which is a sixth of what one that waits weighs: who goes on after a crash has
+                # waited, if its time is over.
+                if (left := min(step["at"] + step["seconds"] - time.time(), step["seconds"])) > 0:
+                    await self.lobby.wait(spec["run"], spec["batch"], left, step["keys"])
             elif step["next"] == "hand over":
                 role: Role = "make" if spec["role"] == "buy" else "buy"
                 turn = spec["turn"] + 1
@@ -630,7 +632,7 @@ class Worker:
 
     def _advance(self, spec: Mapping[str, Any], sofar: Mapping[str, Any]) -> dict[str, Any]:
         """One step, in a thread. What was stopped in the middle has done nothing."""
-        nothing: dict[str, Any] = {"next": "again", "sofar": dict(sofar), "made": []}
+        nothing: dict[str, Any] = {"next": "again", "sofar": dict(sofar), "made": [], "at": time.time()}
         if self.stopping.is_set():
             threading.Event().wait()  # this process ends; whoever comes after it does the step
         whose = spec["batch"], spec["run"]
@@ -667,7 +669,7 @@ class Worker:
             trace.end(step.result["state"], step.sofar.began)
         if step.stop:
             self._stop(self.yard.shelf.read(spec["batch"]), step.stop)
-        return step.to_json()
+        return {**step.to_json(), "at": time.time()}
 
     def _turn(self, spec: Mapping[str, Any]) -> tuple[Turn, Trace | None]:
         """A render that this process begins, or goes on with."""
@@ -802,6 +804,7 @@ class Worker:
                 self.heeded = time.monotonic()
                 if time.monotonic() - looked > OLD:
                     looked = time.monotonic()
+                    _give_back()
                     with self.engine.client() as desk:
                         desk.take_over()
             except (WriteError, InputError) as error:
@@ -823,6 +826,12 @@ def _one_heap() -> None:
     ever needed, which was 15 MB more with a thousand that wait."""
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+
+
+def _give_back() -> None:
+    """Give memory that is free back to the system: what planning took is kept otherwise, between what still waits."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _no_pool() -> Any:

@@ -60,7 +60,8 @@ class Lobby:
             await waiter.event.wait()
         finally:
             waiter.timer.cancel()
-            self.waiting.pop(run, None)
+            if self.waiting.get(run) is waiter:  # not one that was held, and let go on, meanwhile
+                del self.waiting[run]
 
     def _has_waited(self, waiter: Waiter) -> None:
         """Its time is over."""
