@@ -652,6 +652,7 @@ class Worker:
         except Exception as error:
             log.exception("%s: a fault of Afterframe's", spec["run"])
             says = f"a fault of Afterframe's: {type(error).__name__}: {error}"
+            self.tally.fail("Bug")
             if trace:
                 trace.end("failed", sofar.get("began", 0.0))
             return {**nothing, "next": "end", "result": _bug(says)}

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import buckets
 import postgres
-import psycopg
 import pytest
 from hypothesis import settings
 from lab import LOSSLESS, TAGS, film, shipped_ffmpeg
@@ -83,9 +82,7 @@ def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         yield ""
         return
     server = str(request.getfixturevalue("postgres_server"))
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute("DROP SCHEMA IF EXISTS public CASCADE")
-        connection.execute("CREATE SCHEMA public")
+    postgres.empty(server)
     yield server
     close_idle()
 

@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
+
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda each: int(each.parent.name))
 LACKING = "no Postgres here: apt-get install postgresql"
 
@@ -99,6 +101,15 @@ def running(host: str = "127.0.0.1", net: str = "") -> Iterator[Server]:
             one.crash()  # nothing here is worth keeping
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def empty(address: str) -> None:
+    """Take away what tests before left there: ledgers, and engines of projects."""
+    with psycopg.connect(address, autocommit=True) as connection:
+        found = connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'afterframe_%'").fetchall()
+        for name in ("public", *(name for (name,) in found)):
+            connection.execute(f'DROP SCHEMA IF EXISTS "{name}" CASCADE'.encode())
+        connection.execute("CREATE SCHEMA public")
 
 
 def _without_rights() -> list[str]:

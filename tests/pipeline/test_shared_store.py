@@ -7,12 +7,13 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import buckets
+import postgres
 import psycopg
 import pytest
 from shoot import Server, server
@@ -52,6 +53,7 @@ class Machine:
 
     workshop: Workshop
     shared: dict[str, str]
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
     def env(self) -> dict[str, str]:
@@ -64,10 +66,12 @@ class Machine:
         return done
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             self.workshop.command(*arguments), cwd=self.workshop.folder, env=environment(self.env),
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
+        self.started.append(process)
+        return process
 
     def encodes(self) -> int:
         log = self.workshop.log
@@ -86,9 +90,7 @@ def machines(
     tmp_path: Path, small_media: Path, postgres_server: str, s3_server: str, sells: Server
 ) -> Iterator[tuple[Machine, Machine]]:
     """The one that submits, with the media; and one that has nothing but an empty folder."""
-    with psycopg.connect(postgres_server, autocommit=True) as connection:
-        connection.execute("DROP SCHEMA IF EXISTS public CASCADE")
-        connection.execute("CREATE SCHEMA public")
+    postgres.empty(postgres_server)
     shared = {
         **buckets.environment(s3_server),
         "AFTERFRAME_STORE": f"{buckets.bucket(s3_server)}/project",
@@ -100,6 +102,9 @@ def machines(
     first.workshop.write(RECIPE)
     (first.workshop.folder / "rows.csv").write_text(ROWS, encoding="utf-8")
     yield first, second
+    for process in (*first.started, *second.started):  # what a test that failed left
+        process.kill()
+        process.wait()
     close_idle()
 
 
@@ -116,7 +121,7 @@ def ends(database: str) -> list[dict[str, Any]]:
 
 def wait_for(done: int, database: str, *workers: subprocess.Popen[bytes]) -> list[dict[str, Any]]:
     """What came of so many renders."""
-    end = time.monotonic() + 180
+    end = time.monotonic() + 900
     while len(told := ends(database)) < done:
         assert time.monotonic() < end, told
         assert all(worker.poll() is None for worker in workers)
