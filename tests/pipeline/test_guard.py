@@ -44,6 +44,8 @@ def test_what_the_dead_had_goes_on_at_the_second_look_and_what_the_living_have_s
     for each in (one, two, three, one):  # when it first looked, the others were not there yet
         each.look()
     two.drop()  # as if it had died
+    while not one._is_free("two"):  # the server hears of it a moment later
+        time.sleep(0.01)
     one.look()
     assert work.put_back == []
     one.look()
