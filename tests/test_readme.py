@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from forks import run_module
 
 from pipeline.read import read_recipe
 from stages import plugins
@@ -47,8 +48,7 @@ def test_its_recipe_is_the_packaged_one() -> None:
 def test_its_second_recipe_can_be_bought(tmp_path: Path) -> None:
     (tmp_path / "fox.yaml").write_text(blocks("yaml")[1], encoding="utf-8")
     env = {**os.environ, "AFTERFRAME_HOME": str(tmp_path / "home")}
-    command = [sys.executable, "-m", "pipeline", "plan", "fox.yaml", "--sim"]
-    told = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    told = run_module("pipeline", "plan", "fox.yaml", "--sim", cwd=tmp_path, env=env)
     assert "to pay (SIMULATED: nothing is paid)" in told.stdout, told.stderr
 
 
@@ -73,8 +73,7 @@ def test_its_test_command_is_what_ci_runs() -> None:
 
 @pytest.mark.parametrize("stage", plugins.names("pipeline.stages"))
 def test_every_stage_explains_itself(stage: str) -> None:
-    told = subprocess.run(
-        [sys.executable, "-m", "pipeline", "stages", stage], capture_output=True, text=True, check=True
-    )
+    told = run_module("pipeline", "stages", stage, cwd=ROOT, env=os.environ)
+    assert told.returncode == 0, told.stderr
     assert stage in told.stdout
     assert len(told.stdout.splitlines()) > 3

