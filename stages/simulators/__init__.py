@@ -15,6 +15,8 @@ from pathlib import Path
 
 from stages.clip import SAMPLE_RATE, Size, samples_for
 from stages.ffmpeg import run_ffmpeg
+from stages.files import fresh_folder
+from stages.simulators.painting import landscape
 
 RATE = Fraction(24)
 """Frames a second."""
@@ -39,9 +41,10 @@ def film(
     Raises FfmpegError.
     """
     frames = int(seconds * RATE)
-    source = ["-i", str(reference.resolve())] if reference else ["-f", "lavfi", "-i", landscape(size, prompt)]
     graph = f"[0:v]{camera(prompt, size, frames)},{stamp(size)}[picture];{ambience(prompt, frames)}[sound]"
-    _shoot(target, source, graph, frames, on_progress)
+    with fresh_folder(target.parent) as folder:
+        scene = ["-i", str(reference.resolve())] if reference else landscape(folder / "scene", size, prompt)
+        _shoot(target, scene, graph, frames, on_progress)
 
 
 # ---------------------------------------------------------------- what is done to films
@@ -173,92 +176,6 @@ def stamp(size: Size) -> str:
     place = f"x={height // 24}:y=h-th-{height // 24}:fontsize={height // 30}"
     look = "fontcolor=white@0.6:shadowcolor=black@0.4:shadowx=1:shadowy=1"
     return f"drawtext=fontfile={FONT.name}:text=SIMULATED:{place}:{look}"
-
-
-# ---------------------------------------------------------------- a landscape
-
-Paint = tuple[int, int, int]
-
-MOODS: tuple[tuple[Paint, Paint, Paint], ...] = (
-    ((38, 52, 110), (255, 168, 96), (255, 214, 150)),
-    ((24, 28, 66), (214, 92, 110), (255, 190, 140)),
-    ((96, 148, 200), (246, 226, 190), (255, 246, 214)),
-    ((20, 44, 70), (116, 170, 176), (236, 240, 214)),
-)
-"""Zenith, horizon and sun, in RGB."""
-
-SHORE = 0.70
-"""Where the water begins, as a part of the height."""
-
-
-def landscape(size: Size, prompt: str) -> str:
-    """A source of one frame: a sun over hills and water. The prompt decides the mood and the skyline.
-
-    Painted with 480 lines, since painting is slow and everything in it is soft.
-    """
-    dice = random.Random(prompt)
-    scale = 480 / min(size.width, size.height)
-    width, height = (round(side * scale / 2) * 2 for side in (size.width, size.height))
-    mood = dice.choice(MOODS)
-    sun = (width / height * dice.uniform(0.3, 0.7), dice.uniform(0.34, 0.46))
-    hills = [_skyline(dice, level, relief) for level, relief in ((0.54, 0.045), (0.60, 0.035), (0.665, 0.022))]
-    red, green, blue = (_painted(channel, (width, height), mood, sun, hills) for channel in range(3))
-    canvas = f"color=s={width}x{height}:r={RATE},format=gbrp10,trim=end_frame=1"
-    return f"{canvas},geq=r='{red}':g='{green}':b='{blue}'"
-
-
-def _skyline(dice: random.Random, level: float, relief: float) -> str:
-    octaves = ((1.7, 1.0), (4.3, 0.55), (9.1, 0.28), (19.0, 0.13), (41.0, 0.06), (83.0, 0.03))
-    waves = "+".join(
-        f"{relief * height:.4f}*sin({width * dice.uniform(0.8, 1.25):.3f}*ld(0)+{dice.uniform(0, 6.28):.3f})"
-        for width, height in octaves
-    )
-    return f"({level}-({waves}))"
-
-
-def _painted(
-    channel: int,
-    size: tuple[int, int],
-    mood: tuple[Paint, Paint, Paint],
-    sun: tuple[float, float],
-    hills: list[str],
-) -> str:
-    """One colour channel in geq's language. Variables: 0 and 1 are the place in the scene, as parts of
-    the height, 2 the row, 3 whether it is water, 4 the depth below the shore, 5 the distance from
-    the sun, 6 the tone so far, 7 a skyline."""
-    lines = size[1]
-    zenith, horizon, light = (paint[channel] for paint in mood)
-    glow = f"clip(0.75*exp(-4.5*ld(5))+clip((0.055-ld(5))*{lines}/3,0,1),0,1)"
-    ripples = "sin(46/(0.12+ld(4))+5*sin(9*ld(0)))"
-    steps = [
-        f"st(0,X/{lines})",
-        f"st(2,Y/{lines})",
-        f"st(3,gt(ld(2),{SHORE}))",
-        f"st(4,ld(2)-{SHORE})",
-        # water shows the scene upside down, through ripples that grow towards us
-        f"st(1,if(ld(3),{SHORE}-ld(4)*1.15+(0.002+0.02*ld(4))*sin(46/(0.12+ld(4))+3*sin(7*ld(0)))"
-        "*sin(11*ld(0)+90*ld(4)),ld(2)))",
-        "st(0,ld(0)+if(ld(3),0.012*sin(160*ld(4)),0))",
-        f"st(5,hypot(ld(0)-{sun[0]:.3f},ld(1)-{sun[1]:.3f}))",
-        f"st(6,{_mixed(zenith, horizon, 'pow(clip(ld(1)/0.58,0,1),1.6)')})",
-        f"st(6,{_mixed('ld(6)', light, glow)})",
-    ]
-    for skyline, darkness in zip(hills, (0.42, 0.62, 0.84), strict=True):
-        tone = horizon + ((14, 20, 34)[channel] - horizon) * darkness
-        haze = _mixed(f"{tone:.1f}", horizon, "clip(3*(ld(1)-ld(7)),0,0.35)")
-        steps += [
-            f"st(7,{skyline})",
-            f"st(6,{_mixed('ld(6)', haze, f'clip((ld(1)-ld(7))*{lines}/1.6,0,1)')})",
-        ]
-    depth = (0.78, 0.82, 0.88)[channel]
-    sparkle = f"(5+15*exp(-3*abs(ld(0)-{sun[0]:.3f})))*pow(max(0,{ripples}),6)"
-    steps.append(f"st(6,if(ld(3),ld(6)*{depth}+{sparkle},ld(6)))")
-    vignette = "(1-0.22*pow(hypot(X/W-0.5,Y/H-0.5)/0.707,2))"
-    return ";".join([*steps, f"4*clip(ld(6)*{vignette},0,255)"])
-
-
-def _mixed(first: object, second: object, part: str) -> str:
-    return f"({first}+({second}-({first}))*({part}))"
 
 
 # ---------------------------------------------------------------- its sound

@@ -33,8 +33,9 @@ from stages.files import attempt, fresh_folder, sweep
 from stages.filetypes import filetype_of
 from stages.moderation import WORDS
 from stages.provenance import sign
-from stages.simulators import FONT, landscape, stamp
+from stages.simulators import FONT, stamp
 from stages.simulators.desk import Desk, Problem, object_in
+from stages.simulators.painting import landscape
 from stages.simulators.studio import AGENT, IMAGES, Refusal, Studio
 
 FORMATS = {"png": "png", "jpeg": "mjpeg", "webp": "libwebp"}
@@ -250,11 +251,14 @@ def draw(target: Path, order: Order, plain: str = "") -> None:
     """Draw the first picture that was shown, or a landscape, at the size that was asked; as a grid if the prompt
     speaks of one, each cell another part of it. `plain` is a colour to draw instead: quickly. Raises FfmpegError."""
     width, height = order.size.width, order.size.height
-    source = ["-f", "lavfi", "-i", f"color={plain}:s={order.size}" if plain else landscape(order.size, order.prompt)]
-    if order.shown and not plain:
-        shown = target.with_name("shown")
+    shown = target.with_name("shown")
+    if plain:
+        source = ["-f", "lavfi", "-i", f"color={plain}:s={order.size}"]
+    elif order.shown:
         shown.write_bytes(order.shown[0])
         source = ["-i", str(shown.resolve())]
+    else:
+        source = landscape(shown, order.size, order.prompt)
     cover = f"scale={width}:{height}:force_original_aspect_ratio=increase:flags=lanczos,crop={width}:{height},setsar=1"
     grid = re.search(r"grid of (\d) columns and (\d) rows", order.prompt)
     parts = [cover, *([cells(order.size, int(grid[1]), int(grid[2]))] if grid else []), stamp(order.size)]
