@@ -56,7 +56,7 @@ from stages import (
     trim,
     upscale,
 )
-from stages.clip import Captions
+from stages.clip import Captions, seconds
 from stages.delivery import FILM, Cut, Shot, make_films
 from stages.encoding import encoding_of
 from stages.ffmpeg import run_command, sound_command
@@ -154,13 +154,13 @@ def test_the_sound_is_as_long_as_the_picture_whatever_it_was(length: float, tmp_
         *("-f", "lavfi", "-i", f"sine=f=300:r=48000:d={length}", *LOSSLESS, "-c:a", "aac"),
     )
     clip = open_clip(source)
-    for made, seconds in (
+    for made, length in (
         (rendered(clip, tmp_path / "copied.mp4"), 2),
         (rendered(trim(clip, start="0.25s", length="1s"), tmp_path / "cut.mp4"), 1),
         (rendered(trim(clip, start="1.5s"), tmp_path / "late.mp4"), 0.5),
     ):
-        assert sound_of(made).samples == 48_000 * seconds
-        assert picture_of(made).frames == 24 * seconds
+        assert sound_of(made).samples == 48_000 * length
+        assert picture_of(made).frames == 24 * length
     left = samples(tmp_path / "copied.mp4")[0]
     assert (abs(left[round(48_000 * min(length, 2)) + 2000 :]) < 1e-3).all()
 
@@ -655,14 +655,15 @@ def test_every_preset_gets_what_it_asks_for(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     sheet = SHEETS[preset]
-    seconds = math.ceil(max(sheet.get("length_min", 0), 2))  # no longer than it must be: they are large
-    plain = open_clip(counted(tmp_path / "counted.mp4", seconds=seconds))
+    least = seconds(sheet.get("length_min", "0s"), Fraction(1))
+    length = max(2, math.ceil(least))  # no longer than it must be: frames are large
+    plain = open_clip(counted(tmp_path / "counted.mp4", seconds=length))
     name = f"film.{sheet.get('container', 'mp4')}"
     made = deliver(mix_audio(plain, sound=open_clip(voice), at="0.5s"), preset, f"out: 5%d [here]/{name}")
     rate = max(Fraction(24), Fraction(sheet["rate_min"]))
     assert [str(row) for row in conform(made.file, preset) if not row.fine] == []
     assert str(picture_of(made.file).size) == sheet.get("frame", "160x90")
-    assert picture_of(made.file).frames == round(seconds * rate)
+    assert picture_of(made.file).frames == round(length * rate)
     assert mp4_layout(made.file).edit_lists <= (sheet["edit_lists"] == "allow")
     assert made.loudness
     if "loudness" in sheet.values:
@@ -673,7 +674,7 @@ def test_every_preset_gets_what_it_asks_for(
     if sheet["pixel_format"] == "yuv420p":
         shown = numbers(made.file)
         assert shown == sorted(shown)
-        assert set(shown) == set(range(24 * seconds))
+        assert set(shown) == set(range(24 * length))
 
 
 @pytest.mark.parametrize("preset", [name for name, sheet in SHEETS.items() if not encoding_of(sheet).is_film])
