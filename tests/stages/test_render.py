@@ -154,13 +154,13 @@ def test_the_sound_is_as_long_as_the_picture_whatever_it_was(length: float, tmp_
         *("-f", "lavfi", "-i", f"sine=f=300:r=48000:d={length}", *LOSSLESS, "-c:a", "aac"),
     )
     clip = open_clip(source)
-    for made, length in (
+    for made, wanted in (
         (rendered(clip, tmp_path / "copied.mp4"), 2),
         (rendered(trim(clip, start="0.25s", length="1s"), tmp_path / "cut.mp4"), 1),
         (rendered(trim(clip, start="1.5s"), tmp_path / "late.mp4"), 0.5),
     ):
-        assert sound_of(made).samples == 48_000 * length
-        assert picture_of(made).frames == 24 * length
+        assert sound_of(made).samples == 48_000 * wanted
+        assert picture_of(made).frames == 24 * wanted
     left = samples(tmp_path / "copied.mp4")[0]
     assert (abs(left[round(48_000 * min(length, 2)) + 2000 :]) < 1e-3).all()
 
