@@ -304,7 +304,7 @@ def make_media(folder: Path) -> None:
 
 
 def run(folder: Path, combination: Combination, *, kills: int, seed: int = 0, seconds: float = float("inf")) -> Outcome:
-    """Kill `kills` times, or for about `seconds`; let every run end in the end; look at each."""
+    """Kill `kills` times, or for about `seconds` but at least once; let every run end in the end; look at each."""
     dice, started, outcome = random.Random(seed), time.monotonic(), Outcome(combination)
     make_media(folder / "media")
     shop = None if combination.embedded else Shop(folder / "shop", combination.keys)
@@ -314,7 +314,7 @@ def run(folder: Path, combination: Combination, *, kills: int, seed: int = 0, se
     try:
         whole = _lasts(Project(folder / "undisturbed", "undisturbed", shop), folder / "media")
         first, started = sales(shop.folder) if shop else 0, time.monotonic()
-        while outcome.kills < kills and time.monotonic() - started < seconds:
+        while not outcome.kills or (outcome.kills < kills and time.monotonic() - started < seconds):
             project = Project(folder / f"project{outcome.rounds}", f"render {outcome.rounds}", shop)
             project.prepare(folder / "media")
             outcome.rounds += 1

@@ -17,7 +17,7 @@ def test_killed_runs_pay_once(tmp_path: Path) -> None:
         assert outcome.faults == []
         assert outcome.sales == outcome.rounds
         assert outcome.longest_orphan < 2
-    assert sum(outcome.kills for outcome in outcomes) >= 2
+        assert outcome.kills
 
 
 @pytest.mark.slow
