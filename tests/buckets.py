@@ -39,7 +39,7 @@ def server(log: Path = Path("/dev/null")) -> Iterator[str]:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=told)
     address = f"http://127.0.0.1:{port}"
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while True:
             with contextlib.suppress(httpx.TransportError):
                 httpx.get(f"{address}/moto-api/data.json")

@@ -50,7 +50,7 @@ _lock = threading.Lock()
 
 
 def run_module(
-    module: str, *arguments: str, cwd: Path, env: Mapping[str, str], timeout: float = 120
+    module: str, *arguments: str, cwd: Path, env: Mapping[str, str], timeout: float = 600
 ) -> subprocess.CompletedProcess[str]:
     """As `subprocess.run` of `python -m MODULE ARGUMENTS`, with what it says as text."""
     command = [sys.executable, "-m", module, *arguments]

@@ -91,13 +91,13 @@ class Process:
     def kill(self) -> None:
         """End it and all that it started, as a power cut does."""
         self.signal(signal.SIGKILL)
-        self.outer.wait(30)
+        self.outer.wait(300)
 
     def end(self) -> int:
         """Ask it to end; its exit code."""
         self.signal(signal.SIGTERM)
         try:
-            return self.outer.wait(60)
+            return self.outer.wait(300)
         except subprocess.TimeoutExpired:
             self.kill()
             return -signal.SIGKILL

@@ -73,7 +73,7 @@ class Server:
         """End it at once: all sessions are lost, and what was not committed."""
         if self.process:
             self.process.send_signal(signal.SIGQUIT)
-            self.process.wait(30)
+            self.process.wait(300)
 
 
 @contextlib.contextmanager
@@ -120,7 +120,7 @@ def _without_rights() -> list[str]:
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None:
         ready = [str(BINARIES[-1] / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
         if subprocess.run(ready).returncode == 0:

@@ -45,7 +45,7 @@ def test_a_message_is_sent_until_it_is_taken_and_is_always_the_same(workshop: Wo
         for _ in range(2):
             receiver.wait()
         worker.send_signal(signal.SIGTERM)
-        _, log = worker.communicate(timeout=60)
+        _, log = worker.communicate(timeout=300)
     assert len(set(receiver.ids)) == 1
     assert all(body == receiver.bodies[0] for body in receiver.bodies)
     said = receiver.bodies[0]

@@ -35,7 +35,7 @@ def browse(page: Path, *options: str) -> subprocess.CompletedProcess[str]:
             chromium(), "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--host-resolver-rules=MAP * ~NOTFOUND",
             "--enable-logging=stderr", f"--user-data-dir={page.parent.parent / 'browser'}", *options, page.as_uri(),
         ],
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=600,
     )  # fmt: skip
 
 

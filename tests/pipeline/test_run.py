@@ -348,7 +348,7 @@ def test_two_runs_at_once_wait_for_each_other(workshop: Workshop) -> None:
         )
         for _ in range(2)
     ]
-    said = [process.communicate(timeout=120) for process in runs]
+    said = [process.communicate(timeout=300) for process in runs]
     assert [process.returncode for process in runs] == [0, 0], said
     assert sorted(json.loads(out)["encoded"] for out, _ in said) == [0, 2]
     assert workshop.leftovers() == []

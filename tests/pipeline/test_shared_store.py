@@ -139,7 +139,7 @@ def test_two_machines_finish_one_batch_with_nothing_bought_or_made_twice(
     told = wait_for(4, one.shared["AFTERFRAME_DATABASE"], *workers)
     for worker in workers:
         worker.terminate()
-        worker.wait(30)
+        worker.wait(300)
     assert sells.sales() == 3  # two of the four rows want the same film
     assert sum(each["made"].get("encode", 0) for each in told) == 3
     assert one.encodes() + two.encodes() == 3

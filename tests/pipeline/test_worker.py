@@ -84,7 +84,7 @@ def test_a_call_wakes_who_waits_and_the_film_is_made_in_the_same_process(tmp_pat
             logged("^done$")
         finally:
             worker.terminate()
-            worker.wait(60)
+            worker.wait(300)
             reader.join()
             assert worker.stderr
             worker.stderr.close()

@@ -89,7 +89,7 @@ def machine(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[lumaai.LumaAI
 
 def until(look: Callable[[], Found], over: Callable[[Found], bool]) -> Found:
     """Look again until it is over, not for ever: neither SDK waits by itself."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 300
     while not over(found := look()):
         assert time.monotonic() < end, found
         time.sleep(0.05)

@@ -79,7 +79,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("quick")
 def test_words_become_a_film(client: runwayml.RunwayML) -> None:
     created = client.text_to_video.create(model="veo3.1_fast", prompt_text="a rose", ratio="1280:720", duration=4)
-    task = created.wait_for_task_output(timeout=30)
+    task = created.wait_for_task_output(timeout=120)
     assert task.status == "SUCCEEDED"
     assert task.cost.credits == 60
     film = httpx.get(task.output[0])
@@ -100,7 +100,7 @@ def test_a_picture_becomes_a_film(client: runwayml.RunwayML) -> None:
         seed=7,
         content_moderation={"public_figure_threshold": "low"},
     )
-    assert created.wait_for_task_output(timeout=30).status == "SUCCEEDED"
+    assert created.wait_for_task_output(timeout=120).status == "SUCCEEDED"
 
 
 @pytest.mark.usefixtures("quick")
@@ -130,7 +130,7 @@ def test_a_film_is_filmed_anew_and_made_larger(client: runwayml.RunwayML, tmp_pa
 
 def fetched(created: Any) -> bytes:
     """The film of a task, once it is done."""
-    return httpx.get(created.wait_for_task_output(timeout=30).output[0]).content
+    return httpx.get(created.wait_for_task_output(timeout=120).output[0]).content
 
 
 def long_film(target: Path, seconds: int, rate: int = 24, size: str = "160x90") -> str:
@@ -172,7 +172,7 @@ def test_films_have_limits(
 def test_failures_are_the_sdk_s_own(client: runwayml.RunwayML, words: str, code: str) -> None:
     created = client.text_to_video.create(model="veo3.1", prompt_text=f"a rose {words}", ratio="1280:720", duration=4)
     with pytest.raises(runwayml.TaskFailedError) as raised:
-        created.wait_for_task_output(timeout=30)
+        created.wait_for_task_output(timeout=120)
     details = raised.value.task_details
     assert details.status == "FAILED"
     assert (details.failure_code, bool(details.failure)) == (code, True)

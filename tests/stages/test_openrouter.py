@@ -306,4 +306,4 @@ def test_it_is_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert url == (tmp_path / "state" / "url").read_text()
         assert OpenRouter(url).model("google/veo-3.1") == json.loads(json.dumps(MODELS["google/veo-3.1"]))
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(300) == 0

@@ -747,7 +747,7 @@ def test_ffmpeg_dies_with_its_parent() -> None:
         children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
         parent.send_signal(signal.SIGKILL)
     assert len(children) == 1
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while alive(int(children[0])) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not alive(int(children[0]))

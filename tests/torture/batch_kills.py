@@ -83,7 +83,7 @@ def torture(folder: Path, renders: int, workers: int, kills: int, seed: int, apa
         for worker in alive:
             worker.terminate()
         for worker in alive:
-            worker.wait(30)
+            worker.wait(300)
         if apart:
             print(project.cli("fetch", env=env).stderr.strip())
         faults = [] if told["state"] == "done" else [f"it is {told['state']}"]
