@@ -126,15 +126,19 @@ def buy(folder: Path, database: str, budget: int, naive: bool) -> None:
 
 
 def run(folder: Path, seconds: float, *, database: str = "", budget: int = 10_000, naive: bool = False) -> Outcome:
-    """Let them buy, killing one after the other."""
+    """Let them buy, killing one after the other; where they take long to begin, they live longer."""
     command = [sys.executable, __file__, "--buy", str(folder), "--database", database, "--budget", str(budget)]
     command += ["--naive"] if naive else []
     folder.mkdir(parents=True)
-    dice, kills, deadline = random.Random(0), 0, time.monotonic() + seconds
+    dice, kills, started = random.Random(0), 0, time.monotonic()
     with contextlib.ExitStack() as stack:
         buyers = [_sent(stack, command) for _ in range(BUYERS)]
+        while not sales(folder / "sales.jsonl") and all(buyer.poll() is None for buyer in buyers):
+            time.sleep(0.05)
+        slow = max(1.0, time.monotonic() - started)
+        deadline = time.monotonic() + seconds * slow
         while time.monotonic() < deadline:
-            time.sleep(dice.uniform(0.3, 0.8))
+            time.sleep(dice.uniform(0.3, 0.8) * slow)
             victim = buyers.pop(0)
             if victim.poll() is not None:
                 raise RuntimeError(f"a buyer ended by itself, with {victim.returncode}")
