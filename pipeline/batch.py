@@ -79,7 +79,7 @@ VERSION = "2"
 all that was made and bought."""
 
 WAITING = 5000
-"""How many renders one process lets wait for their films; so many took 287 MB (tests/benchmarks/waiting.py)."""
+"""How many renders one process lets wait for their films; so many took 228 MB (tests/benchmarks/waiting.py)."""
 
 BITE, EVERY = 8, 0.4
 """How many renders begin to buy, in all workers, in so many seconds: about as many as one plans meanwhile. All at
