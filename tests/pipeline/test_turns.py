@@ -16,6 +16,7 @@ from shoot import Shoot, server
 from workshop import Workshop, frames_of
 
 from pipeline.read import read_recipe
+from pipeline.run import Work
 from pipeline.turns import Role, Sofar, Step, Turn, sofar_from
 from stages.delivery import Shot, make_films
 from stages.errors import FfmpegError
@@ -60,6 +61,31 @@ def test_a_step_is_a_task_and_the_last_tells_what_came_of_it(workshop: Workshop)
     again = steps_of(workshop, RECIPE)
     assert [step.next for step in again] == ["end"]
     assert again[0].result["files"] == [file]
+
+
+def test_a_turn_goes_on_with_its_plan_unless_somebody_else_went_on(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = list[Work]()
+    begin = Work.begin
+
+    def counted(*given: Any) -> Work:
+        begun.append(begin(*given))
+        return begun[-1]
+
+    monkeypatch.setattr(Work, "begin", counted)
+    recipe = read_recipe(workshop.write(RECIPE))
+    turn, sofar = Turn(recipe, workshop.store, "make"), Sofar()
+    first = turn.step(sofar)
+    second = turn.step(first.sofar)
+    assert len(begun) == 1
+    assert [len(step.made) for step in (first, second)] == [1, 1], "what one step made is not told by the next again"
+    assert sum(second.sofar.made.values()) == 2
+    third = turn.step(first.sofar)  # as after a crash that lost what the second came to
+    assert len(begun) == 2
+    while third.next == "again":
+        third = turn.step(third.sofar)
+    assert (third.next, third.result["state"]) == ("end", "done")
 
 
 def test_two_at_once_make_one_film(workshop: Workshop) -> None:
