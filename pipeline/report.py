@@ -113,7 +113,9 @@ def _measured(made: Delivered, note: Note, placement: Placement) -> Iterator[dic
     frame = "frame" if "frame" in sheet.values else "max_frame"
     rows = [
         ("frame", str(made.size), str(sheet[frame]) if frame == "frame" else f"within {sheet[frame]}", frame),
-        ("frames", f"{made.frames} at {float(made.rate):g} a second = {printed_seconds(made.duration)} s",
+        ("frames",
+         "a picture" if made.frames == 1
+         else f"{made.frames} at {float(made.rate):g} a second = {printed_seconds(made.duration)} s",
          f"{sheet['rate_min']}–{sheet['rate_max']} a second" if "rate_min" in sheet.values else "any", "rate_max"),
         ("size", f"{note.file.stat().st_size / 1e6:.2f} MB", _bytes(sheet.get("size_max")), "size_max"),
     ]  # fmt: skip

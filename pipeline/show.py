@@ -15,7 +15,7 @@ from pipeline.recipe import Recipe
 from pipeline.run import Event, Result
 from pipeline.tasks import Cost, Placement, Plan, Task
 from stages.clip import origins, printed_seconds
-from stages.delivery import unsigned
+from stages.delivery import Delivered, unsigned
 from stages.destinations import told
 from stages.encoding import Row
 from stages.errors import InputError
@@ -319,10 +319,11 @@ def summary(recipe: Recipe, result: Result, report: Path) -> str:
     lines = []
     for placement in result.final.deliveries:
         made = result.delivered(placement)
+        length = f"{made.frames} frames at {float(made.rate):g}/s = {printed_seconds(made.duration)} s"
         sound = f"{made.loudness.loudness:g} LUFS" if made.loudness else "no sound"
+        shown = "a picture" if made.frames == 1 else f"{length}  {sound}"
         lines.append(
-            f"{_shown(placement.file, recipe)}  {made.preset}  {made.size}  {made.frames} frames"
-            f" at {float(made.rate):g}/s = {printed_seconds(made.duration)} s  {sound}  {made.verdict.verdict}"
+            f"{_shown(placement.file, recipe)}  {made.preset}  {made.size}  {shown}  {made.verdict.verdict}"
             + (f" (signer: {made.verdict.signer})" if made.verdict.signer else "")
         )
         if (noted := result.sound(placement)) and noted.remark:
@@ -381,17 +382,24 @@ def _file_json(recipe: Recipe, placement: Placement, result: Result) -> dict[str
     original = next((o.file for o in origins(placement.cut.clip.history) if o.relationship == "parentOf"), None)
     return {
         "path": _shown(placement.file, recipe),
+        **measured_json(made),
+        "true_peak": made.loudness and made.loudness.true_peak,
+        "sidecars": [_shown(placement.beside(file), recipe) for file in made.sidecars],
+        "original": original and _shown(original, recipe),
+        "cost": cost_json(cost) if (cost := result.final.costs.get(placement.file)) else None,
+    }
+
+
+def measured_json(made: Delivered) -> dict[str, Any]:
+    """What was found on a delivered file, for scripts."""
+    return {
         "preset": made.preset,
         "size": str(made.size),
         "frames": made.frames,
         "rate": f"{made.rate.numerator}/{made.rate.denominator}",
         "duration": str(made.duration),
         "loudness": made.loudness and made.loudness.loudness,
-        "true_peak": made.loudness and made.loudness.true_peak,
         "provenance": made.verdict.verdict,
-        "sidecars": [_shown(placement.beside(file), recipe) for file in made.sidecars],
-        "original": original and _shown(original, recipe),
-        "cost": cost_json(cost) if (cost := result.final.costs.get(placement.file)) else None,
     }
 
 

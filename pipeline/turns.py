@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from pipeline.recipe import Recipe
 from pipeline.run import Event, Watch, Work, make
-from pipeline.show import cost_json
+from pipeline.show import cost_json, measured_json
 from pipeline.store import Store
 from pipeline.tasks import Placement, Task
 from stages.destinations import told
@@ -294,12 +294,6 @@ def _file(work: Work, placement: Placement) -> dict[str, Any]:
             told(placement.beside(extra), work.recipe.project): note.files[extra.name] for extra in made.sidecars
         },
         "bytes": note.size,
-        "preset": made.preset,
-        "size": str(made.size),
-        "frames": made.frames,
-        "rate": f"{made.rate.numerator}/{made.rate.denominator}",
-        "duration": str(made.duration),
-        "loudness": made.loudness and made.loudness.loudness,
-        "provenance": made.verdict.verdict,
+        **measured_json(made),
         "film": film,
     }

@@ -22,6 +22,7 @@ from workshop import Workshop, environment, frames_of, watched_ffmpeg
 from pipeline.report import write_report
 from pipeline.roster import draw_up, submitted
 from pipeline.rows import read_rows
+from pipeline.run import Result
 from pipeline.sharing import Seen
 from pipeline.turns import Sofar, Turn
 from pipeline.yard import Yard
@@ -171,14 +172,20 @@ deliver: [{preset: web, file: out/film.mp4}]
 """
 
 
+def run_and_damage_the_film(workshop: Workshop, shared: Path) -> Result:
+    """A run whose film is not whole any more in the store."""
+    first = workshop.run(SMALL)
+    (film,) = (note for task in first.final.tasks if (note := first.world.notes[task.name]).name.startswith("film-"))
+    (kept,) = shared.rglob(film.sha256)
+    kept.write_bytes(b"damaged")
+    return first
+
+
 def test_what_is_damaged_in_the_store_is_told_and_made_again(
     workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AFTERFRAME_STORE", str(tmp_path / "shared"))
-    first = workshop.run(SMALL)
-    (film,) = (note for task in first.final.tasks if (note := first.world.notes[task.name]).name.startswith("film-"))
-    (kept,) = (tmp_path / "shared").rglob(film.sha256)
-    kept.write_bytes(b"damaged")
+    first = run_and_damage_the_film(workshop, tmp_path / "shared")
     for name in ("tasks", "signer"):  # as on another machine, which signs as the first did
         shutil.rmtree(workshop.folder / ".pipeline" / name)
     seen_by(workshop).forget_all()
@@ -202,10 +209,7 @@ def test_a_report_of_what_the_store_has_lost_is_asked_for_again(
     workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AFTERFRAME_STORE", str(tmp_path / "shared"))
-    first = workshop.run(SMALL)
-    (film,) = (note for task in first.final.tasks if (note := first.world.notes[task.name]).name.startswith("film-"))
-    (kept,) = (tmp_path / "shared").rglob(film.sha256)
-    kept.write_bytes(b"damaged")
+    run_and_damage_the_film(workshop, tmp_path / "shared")
     shutil.rmtree(workshop.folder / ".pipeline" / "tasks")  # as on another machine
     seen_by(workshop).forget_all()
     result = workshop.run(SMALL)
