@@ -74,16 +74,20 @@ log = logging.getLogger(__name__)
 
 APPLICATION = "afterframe"
 
-VERSION = "2"
+VERSION = "3"
 """Raised when a render that is under way could not go on by the new sources; it is then begun anew, and finds
 all that was made and bought."""
 
 WAITING = 5000
 """How many renders one process lets wait for their films; so many took 228 MB (tests/benchmarks/waiting.py)."""
 
-BITE, EVERY = 8, 0.4
+BITE, EVERY = 20, 1.0
 """How many renders begin to buy, in all workers, in so many seconds: about as many as one plans meanwhile. All at
 once, each would take half as much memory again until its turn came, and one worker would have them all."""
+
+PACE = {True: 1.1 * EVERY, False: 0.5}
+"""Seconds between two looks into a queue, where many machines share it or not. Each is 10 ms of a core, so that who
+looked ten times a second spent a tenth of it; of two looks within the time of one bite the second gets nothing."""
 
 HINTS = 1.0
 """Seconds between two looks for news: films that are done, batches that were told something."""
@@ -528,6 +532,12 @@ class Worker:
     tally: Tally = field(default_factory=Tally)
     heeded: float = 0.0  # when it last looked for news, and could
 
+    @property
+    def ready(self) -> int:
+        """How many renders it takes that wait for a slot, or have one: when one is free, the next need not be asked
+        for. Of those that many workers share none takes more than it will soon make."""
+        return (2 if self.engine.shared else 4) * max(self.slots, 1)
+
     def __enter__(self) -> Worker:
         _one_heap()
         self.free = threading.BoundedSemaphore(max(self.slots, 1))
@@ -567,7 +577,7 @@ class Worker:
             "application_version": VERSION,
             "executor_id": self.executor,
             "serializer": Json(),
-            "max_executor_threads": BUYERS + 2 * self.slots,
+            "max_executor_threads": BUYERS + self.ready,
             "log_level": "ERROR",
             "run_migrations": False,
             "scheduler_polling_interval_sec": 5.0,
@@ -593,16 +603,15 @@ class Worker:
         DBOS.listen_queues([*queues, "errands"])
         with self.engine.translated():
             DBOS.launch()
-            pace = 1.0 if self.engine.shared else 0.2
-            # One more than there are slots is ready when one is free: the next need not be asked for.
-            DBOS.register_queue("make", worker_concurrency=2 * max(self.slots, 1), polling_interval_sec=pace)
+            pace = PACE[self.engine.shared]
+            DBOS.register_queue("make", worker_concurrency=self.ready, polling_interval_sec=pace)
             DBOS.register_queue(
                 "buy",
                 worker_concurrency=WAITING,
                 limiter={"limit": BITE, "period": EVERY},
-                polling_interval_sec=pace / 2,
+                polling_interval_sec=pace,
             )
-            DBOS.register_queue("errands", polling_interval_sec=5 * pace)  # nobody waits for them
+            DBOS.register_queue("errands", polling_interval_sec=5.0 if self.engine.shared else 1.0)
 
     # ------------------------------------------------------------ the workflow
 
@@ -617,7 +626,7 @@ class Worker:
                 # No step of its own, which is a sixth of what one that waits weighs: who goes on after a crash has
                 # waited, if its time is over.
                 if (left := min(step["at"] + step["seconds"] - time.time(), step["seconds"])) > 0:
-                    await self.lobby.wait(spec["run"], spec["batch"], left, step["keys"])
+                    await self.lobby.wait(spec["run"], spec["batch"], left, step["keys"], step["line"])
             elif step["next"] == "hand over":
                 role: Role = "make" if spec["role"] == "buy" else "buy"
                 turn = spec["turn"] + 1
@@ -638,15 +647,17 @@ class Worker:
         whose = spec["batch"], spec["run"]
         kept = self.turns.pop(whose, None)
         if self.yard.told(spec["batch"]) in ("pause", "cancel"):
-            return {**nothing, "next": "wait", "seconds": 5.0, "keys": []}
+            return {**nothing, "next": "wait", "seconds": 5.0, "keys": [], "line": ""}
         me = threading.get_ident()
         self.making[me] = spec["batch"]
         trace: Trace | None = None
+        waits: tuple[float, str] = (0.0, "")
         try:
             turn, trace = kept or self._turn(spec)
             step = turn.step(sofar_from(sofar))
             if step.next == "again":
                 self.turns[whose] = turn, trace
+            waits = step.seconds, step.line
         except AfterframeError as error:  # what it needs cannot be had, now or at all
             step = broken(sofar_from(sofar), error)
         except Exception as error:
@@ -658,7 +669,7 @@ class Worker:
             return {**nothing, "next": "end", "result": _bug(says)}
         finally:
             self.making.pop(me, None)
-            self.lobby.is_back(spec["run"])
+            self.lobby.is_back(spec["run"], *waits)
         if self.stopping.is_set() or self.yard.told(spec["batch"]) == "cancel":
             return nothing
         for made in step.made:

@@ -193,6 +193,7 @@ class Work:
     result: Result
     running: dict[Future[Done], tuple[Task, ...]] = field(default_factory=dict)
     later: dict[str, float] = field(default_factory=dict)  # what asked to be called again, and when
+    lines: dict[str, str] = field(default_factory=dict)  # in which line it stood when it last asked
     alone: set[str] = field(default_factory=set)  # films whose shared encode failed
     failed: set[str] = field(default_factory=set)
     errors: list[Exception] = field(default_factory=list)
@@ -293,6 +294,7 @@ class Work:
             done = outcome()
         except Later as later:
             self.later[tasks[0].name] = time.monotonic() + later.seconds
+            self.lines[tasks[0].name] = later.line
             if later.why or isinstance(later, Elsewhere):
                 self.watch(Event("waiting", tasks, said=later.why))
             return

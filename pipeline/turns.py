@@ -55,7 +55,7 @@ class Step:
     """What a step came to, and what comes next.
 
     `again`: there is more to make. `wait`: for `seconds`, or until there is
-    news of one of `keys`. `hand over`: the rest is for the other role. `end`:
+    news of one of `keys`, or its turn in `line`. `hand over`: the rest is for the other role. `end`:
     `result` says how; `stop`, that the money for the whole batch is spent.
     """
 
@@ -64,6 +64,7 @@ class Step:
     made: tuple[dict[str, Any], ...] = ()
     seconds: float = 0.0
     keys: tuple[str, ...] = ()
+    line: str = ""
     result: Mapping[str, Any] = field(default_factory=dict)
     stop: str = ""
 
@@ -126,8 +127,8 @@ class Turn:
                 return _again(work, sofar)
         missing = work.missing()
         if work.later:
-            waiting = work.bought_and_waiting()
-            return Step("wait", _noted(work, sofar), seconds=_soonest(work), keys=tuple(sorted(waiting)))
+            keys = tuple(sorted(work.bought_and_waiting()))
+            return Step("wait", _noted(work, sofar), seconds=_soonest(work), keys=keys, line=_line(work))
         if missing and not work.errors and not sofar.errors and _other(self.role, missing):
             return Step("hand over", _noted(work, sofar))
         return _end(work, sofar)
@@ -168,6 +169,12 @@ def _other(role: Role, missing: Sequence[Task]) -> bool:
 
 def _soonest(work: Work) -> float:
     return max(0.05, min(work.later.values()) - time.monotonic())
+
+
+def _line(work: Work) -> str:
+    """The line that all of it stands in; none, if it waits for anything else too."""
+    lines = {work.lines.get(name, "") for name in work.later}
+    return lines.pop() if len(lines) == 1 else ""
 
 
 # ---------------------------------------------------------------- what goes from step to step

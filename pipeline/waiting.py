@@ -3,6 +3,10 @@
 Of all that wait for films of one account one is woken in time, and looks for
 them all; the others are left alone until theirs are ready. That each looked for
 himself took a core for 300 of them.
+
+Of all whom the limits of an account keep from buying the first in line is woken
+in time, and asks; once he has bought the next asks at once, until one is turned
+away.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.roster import Orders
@@ -19,21 +23,22 @@ from stages.ledger import open_ledger
 from stages.watching import NO_NEWS, news
 
 PATIENCE = 1800.0
-"""Seconds after which who waits for a film looks at it himself, whoever looked for all: it may be given up."""
+"""Seconds after which who leaves it to others looks or asks himself: a film may be given up."""
 
 LOOKING = 60.0
-"""Seconds after which another is sent to look at the films of an account, if the one who was sent is not back."""
+"""Seconds after which another is sent to look, or to ask, if the one who was sent is not back."""
 
 
 @dataclass(slots=True)
 class Waiter:
-    """A render that waits for news of `keys`. Once its time is over it leaves the looking to another, as long as the
-    films that it `expects` are being made."""
+    """A render that waits for news of `keys`, or stands in `line` to buy them. Once its time is over it leaves the
+    looking to another, as long as the films that it `expects` are being made."""
 
     loop: asyncio.AbstractEventLoop
     event: asyncio.Event
     keys: frozenset[str]
     batch: str
+    line: str = ""
     expects: frozenset[str] = frozenset()
     timer: asyncio.TimerHandle | None = None
 
@@ -49,13 +54,15 @@ class Lobby:
 
     waiting: dict[str, Waiter] = field(default_factory=dict)
     awaited: frozenset[str] = frozenset()  # keys of what was being filmed at the last look
-    sent: dict[tuple[str, str], tuple[str, float]] = field(default_factory=dict)  # by account, who was last, and when
+    sent: dict[tuple[str, ...], tuple[str, float]] = field(default_factory=dict)  # by account or line, who, and when
+    opens: dict[str, float] = field(default_factory=dict)  # by line, when the next may ask, on the monotonic clock
 
-    async def wait(self, run: str, batch: str, seconds: float, keys: Sequence[str]) -> None:
-        """Until it is time, or there is news. It may be done again: when to look is in the ledger."""
+    async def wait(self, run: str, batch: str, seconds: float, keys: Sequence[str], line: str = "") -> None:
+        """Until it is time, or there is news, or its turn in a line. It may be done again: when to look is in the
+        ledger."""
         loop = asyncio.get_running_loop()
-        waiter = self.waiting[run] = Waiter(loop, asyncio.Event(), frozenset(keys), batch)
-        waiter.timer = loop.call_later(seconds, self._has_waited, waiter)
+        waiter = self.waiting[run] = Waiter(loop, asyncio.Event(), frozenset(keys), batch, line)
+        waiter.timer = loop.call_later(PATIENCE if line else seconds, self._has_waited, waiter)
         try:
             await waiter.event.wait()
         finally:
@@ -76,22 +83,42 @@ class Lobby:
         runs = dict(self.waiting)
         who = {key: run for run, waiter in runs.items() for key in waiter.keys}
         found = news(open_ledger(), who.keys()) if who else NO_NEWS
-        self.awaited, woken, now = found.awaited, set(found.ready), time.monotonic()
+        self.awaited, woken = found.awaited, set(found.ready)
         for account, keys in found.due.items():
-            run, at = self.sent.get(account, ("", 0.0))
-            if not run or run in runs or now - at > LOOKING:  # else he is at it
+            if not self._is_away(account, runs):
                 woken.add(chosen := random.choice(keys))
-                self.sent[account] = who[chosen], now
+                self.sent[account] = who[chosen], time.monotonic()
+        for line in {waiter.line for waiter in runs.values() if waiter.line}:
+            made_room = bool(found.ready)  # a film that is finished is in flight no more, perhaps of this account
+            if (made_room or time.monotonic() >= self.opens.get(line, 0.0)) and not self._is_away((line,), runs):
+                self._next(line)
         for waiter in runs.values():
             fetched = waiter.expects - found.awaited  # by another render, that wants the same film
             if fetched or waiter.keys & woken or told(waiter.batch) in ("pause", "cancel"):
                 waiter.wake()
 
-    def is_back(self, run: str) -> None:
-        """Another may be sent to look at films: who was sent may have fetched his own, and not wait again."""
-        for account, (sent, _) in list(self.sent.items()):
+    def is_back(self, run: str, seconds: float = 0.0, line: str = "") -> None:
+        """Another may be sent to look at films: who was sent may have fetched his own, and not wait again. Who asked
+        for the others of a line was turned away for `seconds`, if he stands in it again, and else the next asks."""
+        if line:
+            self.opens[line] = time.monotonic() + seconds
+        for errand, (sent, _) in list(self.sent.items()):
             if sent == run:
-                self.sent.pop(account, None)
+                self.sent.pop(errand, None)
+                if len(errand) == 1 and errand[0] != line:
+                    self._next(*errand)
+
+    def _is_away(self, errand: tuple[str, ...], runs: Collection[str]) -> bool:
+        """Whether somebody is at it now."""
+        run, at = self.sent.get(errand, ("", 0.0))
+        return bool(run) and run not in runs and time.monotonic() - at <= LOOKING
+
+    def _next(self, line: str) -> None:
+        """Let the first of a line ask."""
+        first = next((run for run, waiter in dict(self.waiting).items() if waiter.line == line), "")
+        if waiter := self.waiting.get(first):
+            self.sent[line,] = first, time.monotonic()
+            waiter.wake()
 
     def wake_all(self) -> None:
         """Let all go on."""

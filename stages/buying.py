@@ -91,7 +91,9 @@ def buy(
         if here:
             on_progress(here / len(orders))
         why = next((later.why for later in waiting if later.why), "")
-        raise Later(min(later.seconds for later in waiting), here / len(orders) or None, why)
+        lines = {later.line for later in waiting}
+        line = lines.pop() if len(lines) == 1 else ""
+        raise Later(min(later.seconds for later in waiting), here / len(orders) or None, why, line)
     errors = [each.error for each in got if each.error]
     unclear = next((error for error in errors if isinstance(error, SubmissionUnknown)), None)
     if unclear or len(errors) == len(orders):

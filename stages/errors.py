@@ -118,17 +118,19 @@ class ProvenanceError(AfterframeError):
 class Later(Exception):
     """A job's answer «not yet»: call it again after `seconds`; `progress` is 0 to 1 where known.
 
-    `why` is what a person should be told who waits for it; nothing where there is only work being done.
+    `why` is what a person should be told who waits for it; nothing where there is only work being done. `line` names
+    the queue of those whom the same limit of an account keeps waiting: while one of them is turned away, all are.
     """
 
-    def __init__(self, seconds: float, progress: float | None = None, why: str = "") -> None:
+    def __init__(self, seconds: float, progress: float | None = None, why: str = "", line: str = "") -> None:
         super().__init__(f"look again in {seconds:g} s")
         self.seconds = seconds
         self.progress = progress
         self.why = why
+        self.line = line
 
-    def __reduce__(self) -> tuple[type[Later], tuple[float, float | None, str]]:
-        return Later, (self.seconds, self.progress, self.why)
+    def __reduce__(self) -> tuple[type[Later], tuple[float, float | None, str, str]]:
+        return Later, (self.seconds, self.progress, self.why, self.line)
 
 
 class Struck(Exception):

@@ -413,7 +413,8 @@ def _whose_sum(ledger: Ledger, budget: Budget, row: Purchase) -> tuple[str, Budg
 
 
 def _in_turn(database: Database, sent: Mapping[str, Any], row: Purchase, limits: Limits) -> None:
-    """Raise Later if the account has sent enough for this minute or day, has enough in flight, or was told to wait.
+    """Raise Later if the account has sent enough for this minute or day, has enough in flight, or was told to wait:
+    the place in a line of those who asked for the same, within the same limits.
 
     A request arrives between its claim and its answer. It is counted until a
     minute after its answer; one that was never answered, until a minute after
@@ -421,25 +422,27 @@ def _in_turn(database: Database, sent: Mapping[str, Any], row: Purchase, limits:
     more than were counted here when the last of them was claimed.
     """
     whose, now = "provider = :provider AND account = :account AND model = :model", sent["now"]
+    line = f"{sent['provider']} {sent['account']} {sent['model']} {replace(limits, budgets=())}"
     for each in database.rows(f"SELECT until FROM pause WHERE {whose} AND until > :now", sent):
-        raise Later(each["until"] - now)
+        raise Later(each["until"] - now, line=line)
     if limits.per_minute is not None:
         sql = f"SELECT ended FROM send WHERE {whose} AND ended > :now - {MINUTE} ORDER BY ended"
         recent = [each["ended"] for each in database.rows(sql, sent)]
         if len(recent) >= limits.per_minute:
             last = recent[-limits.per_minute] if limits.per_minute else now
-            raise Later(max(min(last, now) + MINUTE - now, 0.05))  # one on its way may be answered any moment
+            wait = max(min(last, now) + MINUTE - now, 0.05)  # one on its way may be answered any moment
+            raise Later(wait, line=line)
     if limits.per_day is not None:
         sql = f"SELECT sent_at FROM purchase WHERE {whose} AND sent_at > :now - {DAY} AND {SOLD} ORDER BY sent_at"
         recent = [each["sent_at"] for each in database.rows(sql, sent)]
         counted = len(recent) - (row.state == "SENDING")
         if counted >= limits.per_day:
             last = recent[-limits.per_day] if limits.per_day else now
-            raise Later(min(max(last + DAY - now, 0.05), 600.0))  # what fails makes room earlier
+            raise Later(min(max(last + DAY - now, 0.05), 600.0), line=line)  # what fails makes room earlier
     if limits.in_flight is not None:
         sql = f"SELECT count(*) AS many FROM purchase WHERE {whose} AND {FLYING}"
         if database.rows(sql, sent)[0]["many"] - (row.state == "SENDING") >= limits.in_flight:
-            raise Later(10.0)
+            raise Later(10.0, line=line)
 
 
 SOLD = "state IN ('SENDING', 'ACCEPTED', 'DONE', 'FAILED', 'WRITTEN_OFF')"

@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.waiting --renders 5000
     python -m tests.benchmarks.waiting --renders 1000 --postgres
+    python -m tests.benchmarks.waiting --renders 1000 --in-flight 2    all others stand in line to buy
 
 The films are sold by the simulator, in a process of its own, which does not
 deliver them while it is looked at and then all at once. It may be looked at as
@@ -156,6 +157,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--renders", type=int, default=1000)
     parser.add_argument("--postgres", action="store_true")
+    parser.add_argument("--in-flight", type=int, default=0)
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -164,10 +166,10 @@ def main() -> None:
     elif given.work:
         work(given.work)
     else:
-        measure(given.renders, with_postgres=given.postgres)
+        measure(given.renders, given.in_flight, with_postgres=given.postgres)
 
 
-def measure(renders: int, *, with_postgres: bool) -> None:
+def measure(renders: int, in_flight: int, *, with_postgres: bool) -> None:
     """Print the table."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -176,6 +178,9 @@ def measure(renders: int, *, with_postgres: bool) -> None:
         seller = stack.enter_context(started("--serve", folder / "sim"))
         assert seller.stdout
         url = os.environ["AFTERFRAME_SIM_URL"] = seller.stdout.readline().strip()
+        if in_flight:
+            (folder / "project").mkdir()
+            (folder / "project" / "models.yaml").write_text(f"sim: {{in_flight: {in_flight}}}\n", encoding="utf-8")
         submit(folder / "project", renders)
         worker = stack.enter_context(started("--work", folder / "project"))
         seconds = until_all_wait(worker, renders)

@@ -108,6 +108,55 @@ def test_who_leaves_the_looking_to_others_is_woken_when_one_of_them_has_fetched_
     assert not lobby.waiting
 
 
+def test_the_first_in_line_asks_and_the_next_once_he_has_bought(worker: Worker) -> None:
+    lobby, rung = worker.lobby, list[str]()
+
+    def stand(run: str) -> None:
+        loop = cast("asyncio.AbstractEventLoop", Bell(rung, run))
+        lobby.waiting[run] = Waiter(loop, asyncio.Event(), frozenset([run]), "batch", "sim")
+
+    def asked(*, and_was_turned_away_for: float = 0.0) -> str:
+        lobby.waiting.pop(run := rung[-1])
+        lobby.is_back(run, and_was_turned_away_for, "sim" if and_was_turned_away_for else "")
+        return run
+
+    for number in range(40):
+        lobby.is_back(f"{number}", 1000.0, "sim")
+        stand(f"{number}")
+    worker._news()
+    assert rung == [], "while one of them was turned away, all are"
+    lobby.opens.clear()
+    worker._news()
+    assert rung == ["0"]
+    asked()
+    assert rung == ["0", "1"], "there may be more room"
+    stand(asked(and_was_turned_away_for=1000.0))
+    worker._news()
+    assert rung == ["0", "1"]
+    (film,) = sold(open_ledger(), 1, "one", open_ledger().clock() + 1000)
+    stand(film)
+    with open_ledger().store.transaction() as database:
+        database.change("UPDATE purchase SET seen = 'done'")
+    worker._news()
+    assert rung[2:] == ["2", film], "a film that is finished makes room"
+
+
+def test_who_is_sent_to_ask_and_never_returns_keeps_the_others_for_a_minute(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rung = list[str]()
+    for run in ("first", "second"):
+        loop = cast("asyncio.AbstractEventLoop", Bell(rung, run))
+        worker.lobby.waiting[run] = Waiter(loop, asyncio.Event(), frozenset([run]), "batch", "sim")
+    worker._news()
+    worker.lobby.waiting.pop("first")  # cancelled as he was woken
+    worker._news()
+    assert rung == ["first"]
+    monkeypatch.setattr("pipeline.waiting.LOOKING", 0.0)
+    worker._news()
+    assert rung == ["first", "second"]
+
+
 def test_threads_queue_for_the_ledger_and_share_few_connections(
     tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
