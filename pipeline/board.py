@@ -169,6 +169,7 @@ def row_json(standing: Standing, render: Render) -> dict[str, Any]:
         "row": render.line,
         "render": render.id,
         "given": dict(render.given),
+        "other": dict(render.other),
         "state": "bad row" if render.fault else state.word,
         "files": state.result.get("files", []),
         "paid": state.result.get("paid", "0.00"),
@@ -181,16 +182,19 @@ def row_json(standing: Standing, render: Render) -> dict[str, Any]:
 
 
 def export(standing: Standing, kind: str) -> str:
-    """All rows as `csv` (a line a file, or one for a row without any) or `jsonl` (a line a row)."""
+    """All rows as `csv` (a line a file, or one for a row without any) or `jsonl` (a line a row), each with all that
+    its own columns said; one that is called like one of ours is `row.size`."""
     rows = [row_json(standing, render) for render in standing.batch.renders]
     if kind == "jsonl":
         return "".join(json.dumps(row) + "\n" for row in rows)
-    inputs = list(dict.fromkeys(name for render in standing.batch.renders for name in render.given))
+    own = dict.fromkeys(name for render in standing.batch.renders for name in (*render.given, *render.other))
+    heads = {name: f"row.{name}" if name in COLUMNS else name for name in own}
     out = io.StringIO()
-    writer = csv.DictWriter(out, [*COLUMNS, *inputs], extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(out, [*COLUMNS, *heads.values()], extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        plain = {**row["given"], **row, "error": "; ".join(row["errors"])}
+        said = {heads[name]: value for name, value in (row["given"] | row["other"]).items()}
+        plain = {**row, **said, "error": "; ".join(row["errors"])}
         for number, file in enumerate(row["files"] or [{}]):
             paid = {} if number == 0 else {"paid": "", "seconds": ""}  # a row is paid once, however many files it has
             # Decimals, since 25/12 is a date to many.

@@ -40,7 +40,8 @@ Orders = Literal["go", "pause", "cancel", "stop"]
 
 @dataclass(frozen=True, slots=True)
 class Render:
-    """One row's render. `run` is what the engine calls it; `fault` is why it cannot run.
+    """One row's render. `run` is what the engine calls it; `fault` is why it cannot run; `other` is what its row says
+    besides, which goes into what is exported and into nothing else.
 
     `buys` says that it goes to market first; `price` is what that would cost in
     US dollars, as far as is known, and `keys` the ledger's of it.
@@ -56,6 +57,7 @@ class Render:
     unknown_prices: int = 0
     real: bool = False
     keys: tuple[str, ...] = ()
+    other: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,7 +155,7 @@ def draw_up(
     drawing = _Drawing(recipe, text, rows, store)
     renders: list[Render] = []
     for number, row in enumerate(rows.rows, 1):
-        renders.append(drawing.render(row))
+        renders.append(replace(drawing.render(row), other=row.other))
         watch(number)
     if all(render.fault for render in renders) and len({render.fault for render in renders}) == 1:
         raise RecipeError(renders[0].fault.splitlines())  # it is the recipe that is wrong
@@ -162,7 +164,8 @@ def draw_up(
     batch = Batch(
         id or f"{name}-{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}", within(recipe.absolute(), project), text,
         rows.source, beside, simulate, time.time(), tuple(renders), drawing.hashes(),
-        tuple(f"column {name} is no input of the recipe" for name in rows.unused), read_heading(recipe, text).notify,
+        tuple(f"column {name} is no input of the recipe: `pipeline export` gives it back" for name in rows.unused),
+        read_heading(recipe, text).notify,
         drawing.models(),
     )  # fmt: skip
     if drawing.limit is not None and batch.price > drawing.limit:

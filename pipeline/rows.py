@@ -17,7 +17,7 @@ import io
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,12 @@ NAME = "name"
 @dataclass(frozen=True, slots=True)
 class Row:
     """What one render is given. `line` is where in its file, or which of the files or combinations; `fault` is why
-    it cannot be read."""
+    it cannot be read, `other` what its author wrote besides, such as an article number."""
 
     line: int
     given: Mapping[str, str]
     fault: str = ""
+    other: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +87,12 @@ def _fitting(source: str, beside: Path, rows: Sequence[Row], heading: Heading) -
             f"--rows {source}: no column is one of the recipe's inputs ({', '.join(known) or 'it has none'});"
             f" the first is {wrong}{nearest(wrong, known)}"
         )
-    kept = tuple(Row(r.line, {k: v for k, v in r.given.items() if k in known}, r.fault) for r in rows)
-    return Rows(source, beside, kept, unused)
+    return Rows(source, beside, tuple(_parted(row, known) for row in rows), unused)
+
+
+def _parted(row: Row, known: Mapping[str, object]) -> Row:
+    given = {name: value for name, value in row.given.items() if name in known}
+    return replace(row, given=given, other={name: row.given[name] for name in row.given if name not in given})
 
 
 def _cells(text: str) -> Iterator[Row]:

@@ -57,7 +57,7 @@ def alive(program: str) -> list[str]:
 def test_a_batch_delivers_every_good_row_and_tells_every_bad_one(workshop: Workshop) -> None:
     workshop.write(RECIPE)
     rows = ("clip.mp4,a,1s,", "clip.mp4,b,9s,too long", "none.mp4,c,1s,", "silent.mp4,d,0.5s,", "clip.mp4,a,2s,")
-    (workshop.folder / "rows.csv").write_text("\n".join(("clip,name,length,note", *rows)), encoding="utf-8")
+    (workshop.folder / "rows.csv").write_text("\n".join(("clip,name,length,size", *rows)), encoding="utf-8")
     done = workshop.cli("batch", "film.yaml", "--rows", "rows.csv", "--json")
     found = told(done, 1)
     assert found["counts"] == {"done": 2, "failed": 1}
@@ -77,6 +77,11 @@ def test_a_batch_delivers_every_good_row_and_tells_every_bad_one(workshop: Works
         ("3", "failed", "", ""),
     ]
     assert [line["duration"] for line in exported[:3]] == ["1", "", ""]
+    assert [(line["name"], line["length"], line["row.size"]) for line in exported[:2]] == [
+        ("a", "1s", ""),
+        ("b", "9s", "too long"),
+    ]
+    assert exported[0]["size"] == "320x180"
 
     # The engine knows nothing that folders do not: without its tables nothing is encoded again.
     for file in (workshop.folder / ".pipeline").glob("engine.sqlite3*"):

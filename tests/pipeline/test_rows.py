@@ -84,7 +84,9 @@ def test_the_recipe_may_name_its_rows(tmp_path: Path) -> None:
 
 def test_columns_that_are_no_inputs_are_left_out_and_told(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("product,price\nrose,3\n", encoding="utf-8")
-    assert read_rows(str(tmp_path / "p.csv"), tmp_path / "r.yaml", RECIPE).unused == ("price",)
+    found = read_rows(str(tmp_path / "p.csv"), tmp_path / "r.yaml", RECIPE)
+    assert found.unused == ("price",)
+    assert found.rows == (Row(2, {"product": "rose"}, other={"price": "3"}),)
     (tmp_path / "p.csv").write_text("prodcut\nrose\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"did you mean product\?"):
         read_rows(str(tmp_path / "p.csv"), tmp_path / "r.yaml", RECIPE)
