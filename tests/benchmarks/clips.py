@@ -12,7 +12,8 @@ submitted to a worker that waits for work; its time is from there until its last
 file lies in place. Each is done twice and by turns, so that the difference
 between the same thing done twice (A/A) says how much of the rest is noise. The
 CPU is of all processes, the start of the worker and of the command that submits
-among them. Sources are 720p, two seconds and a bit, with sound, each with bytes
+among them. What two cores make more than one is asked of the machine too: two
+loops by hand, a core each, against one. Sources are 720p, two seconds and a bit, with sound, each with bytes
 of its own.
 """
 
@@ -83,6 +84,19 @@ def by_hand(sources: list[Path], folder: Path, at_once: int, *, ingests: bool = 
     with ThreadPoolExecutor(at_once) as pool:
         list(pool.map(one, sources))
     return time.monotonic() - began
+
+
+def by_hand_on(cores: tuple[int, ...], sources: list[Path], folder: Path) -> float:
+    """The seconds that loops take, one on each of `cores`, which share the sources."""
+    command = [sys.executable, "-m", "tests.benchmarks.clips", "hand", "--folder", str(folder), "--sources"]
+    loops = [
+        subprocess.Popen(
+            ["taskset", "-c", str(core), *command, *map(str, sources[number :: len(cores)])],
+            stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        for number, core in enumerate(cores)
+    ]  # fmt: skip
+    return max(float(loop.communicate()[0]) for loop in loops)
 
 
 # ---------------------------------------------------------------- as a batch
@@ -203,25 +217,34 @@ def slots(sources: list[Path], folder: Path) -> None:
 
 
 def workers(sources: list[Path], folder: Path) -> None:
-    """One worker on the first core, and two on one each."""
+    """One worker on the first core, and two on one each; and the same by hand, for what the machine has to give."""
     with postgres.server() as database:
         ways = {
             "one worker on one core": lambda at: as_batch(sources, at, 1, database, (0,)),
             "two workers on a core each": lambda at: as_batch(sources, at, 1, database, (0, 1)),
             "one worker on one core again": lambda at: as_batch(sources, at, 1, database, (0,)),
+            "by hand on one core": lambda at: by_hand_on((0,), sources, at),
+            "by hand on a core each": lambda at: by_hand_on((0, 1), sources, at),
         }
         found = measured(ways, folder, len(sources))
-    one, two, again = (mean(found[name]) for name in ways)
-    print(f"A/A {again / one:.3f}; two workers make {mean((one, again)) / two:.2f} times as many, goal at least 1.8")
+    one, two, again, hand, hands = (mean(found[name]) for name in ways)
+    print(f"A/A {again / one:.3f}; two workers make {mean((one, again)) / two:.2f} times as many, goal at least 1.8;")
+    print(f"two loops by hand {hand / hands:.2f} times as many as one")
 
 
 def main() -> None:
     """Measure what was asked for."""
     asked: Mapping[str, Callable[[list[Path], Path], None]] = {"overhead": overhead, "slots": slots, "workers": workers}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=asked)
+    parser.add_argument("what", choices=[*asked, "hand"])
     parser.add_argument("--clips", type=int, default=50)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--sources", nargs="+", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.what == "hand":
+        by_hand(given.sources[:1], given.folder / f"warm{os.getpid()}", 1)
+        print(by_hand(given.sources, given.folder / str(os.getpid()), 1))
+        return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["AFTERFRAME_HOME"], os.environ["AFTERFRAME_DATABASE"] = f"{name}/home", ""
