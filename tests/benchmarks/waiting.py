@@ -109,8 +109,8 @@ def weight(pid: int) -> dict[str, float]:
     }
 
 
-def submit(project: Path, renders: int) -> None:
-    """Put the batch into the queue."""
+def submit(project: Path, renders: int, in_flight: int) -> None:
+    """Put the batch into the queue, with films of so many in flight at most, where that is said."""
     from pipeline.batch import Engine  # noqa: PLC0415 -- after the environment is set
     from pipeline.roster import draw_up, submitted  # noqa: PLC0415 -- likewise
     from pipeline.rows import read_rows  # noqa: PLC0415 -- likewise
@@ -118,6 +118,8 @@ def submit(project: Path, renders: int) -> None:
     from pipeline.yard import Yard  # noqa: PLC0415 -- likewise
 
     yard, recipe = Yard(project / ".pipeline"), project_of(project, RECIPE, renders)
+    if in_flight:
+        (project / "models.yaml").write_text(f"sim: {{in_flight: {in_flight}}}\n", encoding="utf-8")
     engine = Engine.of(yard.folder)
     engine.prepare()
     drawn = draw_up(recipe, read_rows(str(project / "rows.csv"), recipe, RECIPE), Store(yard.folder))
@@ -178,10 +180,7 @@ def measure(renders: int, in_flight: int, *, with_postgres: bool) -> None:
         seller = stack.enter_context(started("--serve", folder / "sim"))
         assert seller.stdout
         url = os.environ["AFTERFRAME_SIM_URL"] = seller.stdout.readline().strip()
-        if in_flight:
-            (folder / "project").mkdir()
-            (folder / "project" / "models.yaml").write_text(f"sim: {{in_flight: {in_flight}}}\n", encoding="utf-8")
-        submit(folder / "project", renders)
+        submit(folder / "project", renders, in_flight)
         worker = stack.enter_context(started("--work", folder / "project"))
         seconds = until_all_wait(worker, renders)
         before, began = weight(worker.pid), time.time()
