@@ -48,13 +48,29 @@ class Waiter:
             self.loop.call_soon_threadsafe(self.event.set)
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The run that was woken for others too, and when, on the monotonic clock."""
+
+    run: str
+    at: float = field(default_factory=time.monotonic)
+
+    def is_away(self, waiting: Collection[str]) -> bool:
+        """Whether it is at it now, as far as is known."""
+        return self.run not in waiting and time.monotonic() - self.at <= LOOKING
+
+
+NOBODY = Sent("", float("-inf"))
+
+
 @dataclass(slots=True)
 class Lobby:
     """Those who wait, by their runs."""
 
     waiting: dict[str, Waiter] = field(default_factory=dict)
     awaited: frozenset[str] = frozenset()  # keys of what was being filmed at the last look
-    sent: dict[tuple[str, ...], tuple[str, float]] = field(default_factory=dict)  # by account or line, who, and when
+    looking: dict[tuple[str, str], Sent] = field(default_factory=dict)  # by account
+    asking: dict[str, Sent] = field(default_factory=dict)  # by line
     opens: dict[str, float] = field(default_factory=dict)  # by line, when the next may ask, on the monotonic clock
 
     async def wait(self, run: str, batch: str, seconds: float, keys: Sequence[str], line: str = "") -> None:
@@ -79,18 +95,20 @@ class Lobby:
             waiter.event.set()
 
     def look(self, told: Callable[[str], Orders]) -> None:
-        """Wake whose film is ready, one for each account whose films are due, and whose batch was `told` to rest."""
+        """Wake whose film is ready, one for each account whose films are due, the first of each line that opens, and
+        whose batch was `told` to rest."""
         runs = dict(self.waiting)
         who = {key: run for run, waiter in runs.items() for key in waiter.keys}
         found = news(open_ledger(), who.keys()) if who else NO_NEWS
         self.awaited, woken = found.awaited, set(found.ready)
         for account, keys in found.due.items():
-            if not self._is_away(account, runs):
+            if not self.looking.get(account, NOBODY).is_away(runs):
                 woken.add(chosen := random.choice(keys))
-                self.sent[account] = who[chosen], time.monotonic()
+                self.looking[account] = Sent(who[chosen])
         for line in {waiter.line for waiter in runs.values() if waiter.line}:
             made_room = bool(found.ready)  # a film that is finished is in flight no more, perhaps of this account
-            if (made_room or time.monotonic() >= self.opens.get(line, 0.0)) and not self._is_away((line,), runs):
+            opens = made_room or time.monotonic() >= self.opens.get(line, 0.0)
+            if opens and not self.asking.get(line, NOBODY).is_away(runs):
                 self._next(line)
         for waiter in runs.values():
             fetched = waiter.expects - found.awaited  # by another render, that wants the same film
@@ -102,22 +120,20 @@ class Lobby:
         for the others of a line was turned away for `seconds`, if he stands in it again, and else the next asks."""
         if line:
             self.opens[line] = time.monotonic() + seconds
-        for errand, (sent, _) in list(self.sent.items()):
-            if sent == run:
-                self.sent.pop(errand, None)
-                if len(errand) == 1 and errand[0] != line:
-                    self._next(*errand)
-
-    def _is_away(self, errand: tuple[str, ...], runs: Collection[str]) -> bool:
-        """Whether somebody is at it now."""
-        run, at = self.sent.get(errand, ("", 0.0))
-        return bool(run) and run not in runs and time.monotonic() - at <= LOOKING
+        for account, sent in list(self.looking.items()):
+            if sent.run == run:
+                self.looking.pop(account, None)
+        for asked, sent in list(self.asking.items()):
+            if sent.run == run:
+                self.asking.pop(asked, None)
+                if asked != line:
+                    self._next(asked)
 
     def _next(self, line: str) -> None:
         """Let the first of a line ask."""
         first = next((run for run, waiter in dict(self.waiting).items() if waiter.line == line), "")
         if waiter := self.waiting.get(first):
-            self.sent[line,] = first, time.monotonic()
+            self.asking[line] = Sent(first)
             waiter.wake()
 
     def wake_all(self) -> None:

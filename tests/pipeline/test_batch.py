@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import postgres
 import pytest
 from shoot import Shoot, server
 from workshop import FFMPEG, Workshop, environment, frames_of, program
@@ -216,6 +217,34 @@ def test_a_batch_is_paused_goes_on_and_what_failed_of_it_is_tried_again(workshop
     again = told(workshop.cli("resume", "--failed", "--json", env=env))
     assert (again["state"], again["counts"]) == ("done", {"done": 2})
     assert [frames_of(workshop.folder / f"out/{name}.mp4") for name in "ab"] == [24, 12]
+
+
+@pytest.mark.thorough
+def test_films_that_a_killed_worker_of_an_earlier_version_bought_are_made_by_a_new_one(
+    tmp_path: Path, postgres_server: str
+) -> None:
+    postgres.empty(postgres_server)
+    with server(tmp_path / "server", "--latency", "10") as sells:
+        own = Workshop(tmp_path / "project")
+        own.write(BUYS.format(total="$2.00"))
+        (own.folder / "rows.csv").write_text("prompt,name\na fox,fox\na hen,hen\na cow,cow\n", encoding="utf-8")
+        its = {"AFTERFRAME_DATABASE": postgres_server, "AFTERFRAME_SIM_URL": sells.url}
+        env = environment({**its, "AFTERFRAME_HOME": str(tmp_path / "home")})
+        old = "import pipeline.batch; pipeline.batch.VERSION = '0'; from pipeline.cli import main; main()"
+        command = [sys.executable, "-c", old]
+        submitted = [*command, "batch", "film.yaml", "--rows", "rows.csv", "--detach"]
+        subprocess.run(submitted, cwd=own.folder, env=env, check=True, capture_output=True)
+        with subprocess.Popen([*command, "worker"], cwd=own.folder, env=env, stderr=subprocess.DEVNULL) as first:
+            for number in range(3):
+                sells.wait_for_a_sale(number)
+            first.kill()
+        assert not list(own.folder.glob("out/*"))
+        second = own.cli("worker", "--until-idle", env=env)
+        assert second.returncode == 0, second.stderr
+        found = told(own.cli("status", "--json", env=env))
+    assert (found["counts"], found["paid"]) == ({"done": 3}, "1.20")
+    assert sells.sales() == 3
+    assert [row["made"].get("copy") for row in found["rows"]] == [1, 1, 1]
 
 
 LIMITED = """\
