@@ -40,6 +40,9 @@ LOADED = (
         "typer._adapters",
     ),
     *("cryptography.x509", "cryptography.hazmat.primitives.serialization.pkcs12", "xml.sax.saxutils"),
+    *("cryptography.hazmat.backends.openssl.backend", "dbos._sys_db_sqlite", "encodings.idna", "httpcore"),
+    *("pydantic.plugin._loader", "sqlalchemy.dialects.postgresql.psycopg", "sqlalchemy.dialects.sqlite"),
+    *(f"fontTools.ttLib.tables.{name}" for name in ("C_F_F_", "_c_m_a_p", "_f_v_a_r", "_n_a_m_e", "otTables")),
 )
 """What is imported before the forks: it starts no thread, which a fork would lack, and opens nothing."""
 
@@ -148,7 +151,8 @@ def _tell(answers: socket.socket, number: int) -> None:
 
 
 def _become(order: bytes, out: int, err: int) -> None:
-    """Be the process that was ordered: this raises SystemExit, and Python ends as it does after a command."""
+    """Be the process that was ordered, and end as Python does, but for tidying a memory that nobody needs any more:
+    that took longer than most commands."""
     module, arguments, folder, env = json.loads(order)
     for file, place in ((out, 1), (err, 2)):
         os.dup2(file, place)
@@ -158,8 +162,22 @@ def _become(order: bytes, out: int, err: int) -> None:
     os.environ.update(env)
     sys.path[0] = folder
     sys.argv[1:] = arguments
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
-    sys.exit(0)
+    code: object = None
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        code = end.code
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    if code is not None and not isinstance(code, int):
+        print(code, file=sys.stderr)
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]  # as Python does: waits for threads
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code or 0)
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ def fitted(size: Size) -> str:
 
 def _shoot(target: Path, source: list[str], graph: str, frames: int, on_progress: Progress) -> None:
     colour = "-colorspace bt709 -color_primaries bt709 -color_trc bt709 -color_range tv"
-    encoder = f"-c:v libx264 -preset veryfast -crf 19 -g 48 {colour} -c:a aac -b:a 160k"
+    encoder = f"-c:v libx264 -preset superfast -crf 19 -g 48 {colour} -c:a aac -b:a 160k"
     run_ffmpeg(
         [
             *source,
@@ -166,7 +166,7 @@ def camera(prompt: str, size: Size, frames: int) -> str:
     )
     return (
         f"{fitted(size)},loop=loop=-1:size=1,setpts=N/{RATE}/TB,fps={RATE},"
-        f"perspective={options}:sense=source:eval=frame:interpolation=cubic"
+        f"perspective={options}:sense=source:eval=frame:interpolation=linear"
     )
 
 
