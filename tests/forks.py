@@ -1,4 +1,4 @@
-"""Commands in processes of their own that load nothing: forks of one that has loaded what most of them need.
+"""Commands and servers in processes of their own that load nothing: forks of one that has loaded what they need.
 
 A process of `python -m pipeline` spends a second of a core on imports, and tests start hundreds. A fork is a process
 like any other, with an environment, a folder, memory and a death of its own. Real starts stay where they are the
@@ -20,13 +20,15 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 LOADED = (
     *("pipeline.cli", "pipeline.show", "pipeline.report", "pipeline.run", "pipeline.batch", "pipeline.spans"),
     *("stages.engines.onnx", "stages.voices.hibari", "stages.simulators.child"),
+    *(f"stages.simulators.{name}" for name in ("elevenlabs", "fal", "luma", "openai", "openrouter", "runway", "veo")),
     *(f"stages.providers.{name}" for name in ("azure_speech", "elevenlabs", "fal", "google_speech", "images", "luma")),
     *(f"stages.providers.{name}" for name in ("openai", "openrouter", "runway", "veo")),
     *("av", "av.subtitles.stream", "c2pa", "cattrs.preconf.json", "dbos", "ffmpeg", "httpx", "jinja2", "numpy"),
@@ -57,29 +59,77 @@ def run_module(
 ) -> subprocess.CompletedProcess[str]:
     """As `subprocess.run` of `python -m MODULE ARGUMENTS`, with what it says as text."""
     command = [sys.executable, "-m", module, *arguments]
-    order = json.dumps([module, arguments, str(cwd), dict(env)]).encode()
-    if not hasattr(os, "pidfd_open") or _of_python(env) != _of_python(os.environ) or len(order) > LONGEST:
+    if not _can_be_forked(order := _order(module, arguments, cwd, env), env):
         return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout)
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with (
-        ours,
-        os.fdopen(os.memfd_create("stdout"), "w+b") as out,
-        os.fdopen(os.memfd_create("stderr"), "w+b") as err,
-    ):
-        with theirs, _lock:
-            socket.send_fds(_forge(), [order], [theirs.fileno(), out.fileno(), err.fileno()])
-        pid = int(ours.recv(32))
-        ours.settimeout(timeout)
-        try:
-            code = int(ours.recv(32))
-        except TimeoutError:
-            os.kill(pid, signal.SIGKILL)
-            raise subprocess.TimeoutExpired(command, timeout) from None
+    with os.fdopen(os.memfd_create("stdout"), "w+b") as out, os.fdopen(os.memfd_create("stderr"), "w+b") as err:
+        pid, ours = _forked(order, out.fileno(), err.fileno())
+        with ours:
+            ours.settimeout(timeout)
+            try:
+                code = int(ours.recv(32))
+            except TimeoutError:
+                os.kill(pid, signal.SIGKILL)
+                raise subprocess.TimeoutExpired(command, timeout) from None
         said = []
         for file in (out, err):
             file.seek(0)  # ours too: a fork's file is the same, with the same place in it
             said.append(file.read().decode())
     return subprocess.CompletedProcess(command, code, *said)
+
+
+@dataclass(slots=True)
+class Serving:
+    """A server that runs, and the first line that it said: where it is."""
+
+    url: str
+    pid: int
+    ended: socket.socket
+
+    def kill(self) -> None:
+        """End it, rudely."""
+        with self.ended:
+            os.kill(self.pid, signal.SIGKILL)
+            self.ended.recv(32)
+
+
+def start_serving(module: str, *arguments: str | Path) -> Serving:
+    """As `subprocess.Popen` of `python -m MODULE ARGUMENTS`, once it has said where it is."""
+    theirs, ours = os.pipe()
+    with os.fdopen(theirs) as said:
+        order = _order(module, [str(each) for each in arguments], Path.cwd(), os.environ)
+        try:
+            pid, ended = _forked(order, ours, 2)
+        finally:
+            os.close(ours)
+        url = said.readline().strip()
+    assert url, f"{module} did not start"
+    return Serving(url, pid, ended)
+
+
+@contextlib.contextmanager
+def serving(module: str, *arguments: str | Path) -> Iterator[str]:
+    """Where a server is that runs meanwhile. It is killed in the end, not asked to stop."""
+    server = start_serving(module, *arguments)
+    try:
+        yield server.url
+    finally:
+        server.kill()
+
+
+def _order(module: str, arguments: Sequence[str], cwd: Path, env: Mapping[str, str]) -> bytes:
+    return json.dumps([module, arguments, str(cwd), dict(env)]).encode()
+
+
+def _can_be_forked(order: bytes, env: Mapping[str, str]) -> bool:
+    return hasattr(os, "pidfd_open") and _of_python(env) == _of_python(os.environ) and len(order) <= LONGEST
+
+
+def _forked(order: bytes, out: int, err: int) -> tuple[int, socket.socket]:
+    """The number of the process that was ordered, and what tells its exit code once it has ended."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs, _lock:
+        socket.send_fds(_forge(), [order], [theirs.fileno(), out, err])
+    return int(ours.recv(32)), ours
 
 
 def _of_python(env: Mapping[str, str]) -> dict[str, str]:
@@ -162,6 +212,7 @@ def _become(order: bytes, out: int, err: int) -> None:
     os.environ.update(env)
     sys.path[0] = folder
     sys.argv[1:] = arguments
+    sys.modules.pop(module, None)  # else Python warns that it runs what is loaded already
     code: object = None
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)

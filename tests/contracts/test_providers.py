@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forks import serving
 
 from stages.clip import Size
 from stages.errors import InputError, Later, ProviderError, ProviderRefused, ProviderUnavailable
@@ -196,14 +194,8 @@ class Opened:
 @contextlib.contextmanager
 def opened(stand: Stand, state: Path) -> Iterator[Opened]:
     """Start the stand's simulator; it is killed in the end."""
-    command = [sys.executable, "-m", *stand.simulator, "--state", str(state)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        try:
-            yield Opened(stand, stand.client(process.stdout.readline().strip()), state)
-        finally:
-            process.kill()
+    with serving(*stand.simulator, "--state", state) as url:
+        yield Opened(stand, stand.client(url), state)
 
 
 KEYS = (

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from workshop import ROOT, Workshop, environment
+from forks import Serving, start_serving
+from workshop import Workshop, environment
 
 from pipeline.plan import plan
 from pipeline.read import read_recipe
@@ -28,28 +27,20 @@ class Server:
     folder: Path
     options: tuple[str, ...] = ("--latency", "0", "--settle", "0.3", "--ignore-keys")
     url: str = ""
-    process: subprocess.Popen[str] | None = None
+    running: Serving | None = None
 
     def open(self) -> None:
         """Start it; again on the same port and state, if it ran before."""
         port = self.url.rpartition(":")[2].removesuffix("/v1") or "0"
         state = ("--state", str(self.folder), "--port", port, "--no-film", *self.options)
-        command = [sys.executable, "-m", "stages.simulators.openai", *state]
-        self.process = subprocess.Popen(
-            command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
-        )
-        assert self.process.stdout
-        self.url = self.process.stdout.readline().strip()
-        assert self.url
+        self.running = start_serving("stages.simulators.openai", *state)
+        self.url = self.running.url
 
     def kill(self) -> None:
         """End it, rudely."""
-        if self.process:
-            self.process.kill()
-            self.process.wait()
-            assert self.process.stdout
-            self.process.stdout.close()
-            self.process = None
+        if self.running:
+            self.running.kill()
+            self.running = None
 
     def sales(self) -> int:
         """How often it was paid."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from forks import serving
 from lab import film, picture_of
 
 import presets
@@ -51,18 +50,16 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_providers_engine_is_bought_once(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    command = [sys.executable, "-m", "stages.simulators.runway", "--state", str(tmp_path / "shop"), "--port", "0"]
+    options = ("--state", tmp_path / "shop", "--port", "0", "--latency", "0.2", "--no-film")
     store, recipe = Store(project / ".pipeline"), project / "film.yaml"
-    with subprocess.Popen([*command, "--latency", "0.2", "--no-film"], stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout
-        monkeypatch.setenv("RUNWAYML_BASE_URL", child.stdout.readline().strip())
+    with serving("stages.simulators.runway", *options) as url:
+        monkeypatch.setenv("RUNWAYML_BASE_URL", url)
         asked = read_recipe(recipe)
         planned = plan(asked, store.world(asked))
         first = run(asked, store)
         recipe.write_text(RECIPE.replace("1080p", "1920x1080").replace("runway,", "runway-magnific-upscaler,"))
         shutil.rmtree(store.folder / "tasks")
         second = run(read_recipe(recipe), store)  # said otherwise, with an empty cache: it is the same purchase
-        child.terminate()
     (task,) = [task for task in planned.tasks if task.action == "pay"]
     assert (task.slot, str(planned.price)) == ("upscale", "0.168")  # 24 frames of $0.007
     assert "runway-magnific-upscaler enlarges films: 1 s, 1920x1080" in plan_text(planned)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from forks import serving
 
 import presets
 from pipeline.read import read_recipe
@@ -71,12 +70,9 @@ WAYS = (
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The base URL of the protocol's simulator."""
     way: Way = request.getfixturevalue("way")
-    command = [sys.executable, "-m", f"stages.simulators.{way.simulator}", "--state", str(tmp_path / "shop")]
-    options = ["--port", "0", "--latency", "0.2", "--no-film"]
-    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout
-        yield child.stdout.readline().strip()
-        child.terminate()
+    options = ("--state", tmp_path / "shop", "--port", "0", "--latency", "0.2", "--no-film")
+    with serving(f"stages.simulators.{way.simulator}", *options) as url:
+        yield url
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: f"{way.simulator}-{way.model}")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from forks import serving
 
 from stages.filetypes import HEAD, filetype_of
 from stages.simulators.speech import hum
@@ -32,16 +30,12 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def client(state: Path) -> Iterator[ElevenLabs]:
-    options = ("--latency", "0", "--settle", "0", "--state", str(state))
-    command = [sys.executable, "-m", "stages.simulators.elevenlabs", *options]
-    with subprocess.Popen(
-        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout
-        url = process.stdout.readline().strip().removesuffix("/v1")
-        with httpx.Client() as line:  # the SDK closes none of its own
-            yield ElevenLabs(api_key="none", base_url=url, httpx_client=line)
-        process.kill()
+    options = ("--latency", "0", "--settle", "0", "--state", state)
+    with (
+        serving("stages.simulators.elevenlabs", *options) as url,
+        httpx.Client() as line,  # the SDK closes none of its own
+    ):
+        yield ElevenLabs(api_key="none", base_url=url.removesuffix("/v1"), httpx_client=line)
 
 
 def test_the_sdk_has_a_line_spoken_and_timed(client: ElevenLabs, state: Path) -> None:

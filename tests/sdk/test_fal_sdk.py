@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from forks import serving
 
 from stages.clip import Size
 from stages.media import open_clip
@@ -22,17 +23,13 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     state = tmp_path_factory.mktemp("fal")
     options = ["--state", str(state), "--latency", "0.3", "--settle", "0", "--no-film", "--tls"]
     here = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "stages.simulators.fal", *options]
-    with subprocess.Popen(command, env=here, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        url = process.stdout.readline().strip()
+    with serving("stages.simulators.fal", *options) as url:
         yield {
             **here,
             "FAL_QUEUE_RUN_HOST": url.removeprefix("https://"),
             "FAL_KEY": "any:key",
             "SSL_CERT_FILE": str(state / "tls.pem"),
         }
-        process.kill()
 
 
 def run(script: str, environment: dict[str, str], folder: Path) -> str:

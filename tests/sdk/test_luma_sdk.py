@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 import typing
 import uuid
@@ -17,6 +14,7 @@ import httpx
 import luma_agents
 import lumaai
 import pytest
+from forks import serving
 from luma_agents.types import (
     GenerationFailureCode,
     VideoDuration,
@@ -58,15 +56,9 @@ Found = TypeVar("Found")
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    command = [sys.executable, "-m", "stages.simulators.luma", "--state", str(tmp_path_factory.mktemp("luma"))]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    options = ["--no-film", "--latency", "0"]
-    with subprocess.Popen([*command, *options], env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        try:
-            yield process.stdout.readline().strip().removesuffix("/v1")
-        finally:
-            process.kill()
+    state = tmp_path_factory.mktemp("luma")
+    with serving("stages.simulators.luma", "--state", state, "--no-film", "--latency", "0") as url:
+        yield url.removesuffix("/v1")
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from forks import serving
 
 from stages.clip import Size
 from stages.errors import ProviderRefused, ProviderUnavailable
@@ -35,14 +35,8 @@ QUICK = ("--no-film", "--latency", "0.2", "--settle", "0")
 
 @contextlib.contextmanager
 def simulator(state: Path, *options: str) -> Iterator[str]:
-    command = [sys.executable, "-m", "stages.simulators.openai", "--state", str(state), *QUICK, *options]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.kill()
+    with serving("stages.simulators.openai", "--state", state, *QUICK, *options) as url:
+        yield url
 
 
 def sales(state: Path) -> int:

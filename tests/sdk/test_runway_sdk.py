@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import typing
 from base64 import b64encode
 from collections.abc import Iterator
@@ -14,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 import runwayml
+from forks import serving
 from runwayml.lib import polling
 from runwayml.types import (
     ImageToVideoCreateParams,
@@ -46,15 +44,9 @@ PLAYED = [
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    command = [sys.executable, "-m", "stages.simulators.runway", "--state", str(tmp_path_factory.mktemp("runway"))]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    options = ["--no-film", "--latency", "0"]
-    with subprocess.Popen([*command, *options], env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.kill()
+    state = tmp_path_factory.mktemp("runway")
+    with serving("stages.simulators.runway", "--state", state, "--no-film", "--latency", "0") as url:
+        yield url
 
 
 @pytest.fixture

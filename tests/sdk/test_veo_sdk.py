@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from forks import serving
 
 from stages.clip import Size
 from stages.media import open_clip
@@ -46,17 +47,13 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     state = tmp_path_factory.mktemp("veo")
     options = ["--state", str(state), "--latency", "0.2", "--settle", "0", "--no-film", "--tls"]
     here = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "stages.simulators.veo", *options]
-    with subprocess.Popen(command, env=here, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        url = process.stdout.readline().strip()
+    with serving("stages.simulators.veo", *options) as url:
         yield {
             **here,
             "GOOGLE_GEMINI_BASE_URL": url.removesuffix("/v1beta"),
             "GEMINI_API_KEY": "any",
             "SSL_CERT_FILE": str(state / "tls.pem"),
         }
-        process.kill()
 
 
 def run(script: str, environment: dict[str, str], folder: Path) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from forks import serving
 from test_simulator import patiently, sales, simulator, until
 
 from stages.clip import Size
@@ -115,13 +114,8 @@ def test_every_simulator_has_the_flag(name: str, tmp_path: Path, monkeypatch: py
 
 @contextlib.contextmanager
 def served(name: str, state: Path, *options: str) -> Iterator[str]:
-    command = [sys.executable, "-m", f"stages.simulators.{name}", "--state", str(state), *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.kill()
+    with serving(f"stages.simulators.{name}", "--state", state, *options) as url:
+        yield url
 
 
 @pytest.mark.parametrize(

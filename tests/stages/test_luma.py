@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from forks import serving
 
 import presets
 from stages.clip import Size
@@ -47,14 +45,8 @@ NOWHERE = "http://127.0.0.1:9/v1"
 @contextlib.contextmanager
 def simulator(state: Path, *options: str) -> Iterator[str]:
     """The simulator's address without a path. It is killed in the end, not asked to stop."""
-    command = [sys.executable, "-m", "stages.simulators.luma", "--state", str(state), *options]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        try:
-            yield process.stdout.readline().strip().removesuffix("/v1")
-        finally:
-            process.kill()
+    with serving("stages.simulators.luma", "--state", state, *options) as url:
+        yield url.removesuffix("/v1")
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -15,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from forks import serving
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -144,16 +142,9 @@ def test_an_answer_without_a_sound_may_have_been_paid() -> None:
 
 @contextlib.contextmanager
 def server(name: str, folder: Path, *options: str) -> Iterator[str]:
-    command = [sys.executable, "-m", f"stages.simulators.{name}", "--latency", "0", "--settle", "0", *options]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        [*command, "--state", str(folder)], env=environment, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.kill()
+    given = ("--latency", "0", "--settle", "0", *options, "--state", str(folder))
+    with serving(f"stages.simulators.{name}", *given) as url:
+        yield url
 
 
 SELLERS: Mapping[str, tuple[type[Handover], str, VideoRequest]] = {

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from forks import serving
 
 import presets
 from stages.clip import Size
@@ -35,14 +33,8 @@ WISH = VideoRequest("a rose opens", "veo3.1", Size(1280, 720), 4)
 @contextlib.contextmanager
 def simulator(state: Path, *options: str) -> Iterator[str]:
     """A simulator's base URL. It is killed in the end, not asked to stop."""
-    command = [sys.executable, "-m", "stages.simulators.runway", "--state", str(state), *options]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.kill()
+    with serving("stages.simulators.runway", "--state", state, *options) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

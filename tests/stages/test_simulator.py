@@ -5,9 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -15,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from forks import serving
 
 from stages.clip import SAMPLE_RATE, Size
 from stages.errors import Later, ProviderError, ProviderRefused, ProviderUnavailable
@@ -34,14 +32,8 @@ PHOTO = ROOT / "fixtures" / "photo.jpg"
 @contextlib.contextmanager
 def simulator(state: Path, *options: str) -> Iterator[str]:
     """A simulator's base URL. It is killed in the end, not asked to stop."""
-    command = [sys.executable, "-m", "stages.simulators.openai", "--state", str(state), *options]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.kill()
+    with serving("stages.simulators.openai", "--state", state, *options) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
