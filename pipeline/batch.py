@@ -616,6 +616,14 @@ class Worker:
     # ------------------------------------------------------------ the workflow
 
     async def _render(self, spec: dict[str, Any]) -> dict[str, Any]:
+        """What came of it. However it ends, it keeps no other waiting: the engine may end it at any step, if another
+        machine has it now."""
+        try:
+            return await self._stepped(spec)
+        finally:
+            self.lobby.is_back(spec["run"])
+
+    async def _stepped(self, spec: dict[str, Any]) -> dict[str, Any]:
         from dbos import DBOS  # noqa: PLC0415 -- heavy
 
         sofar: dict[str, Any] = spec.get("sofar") or asdict(Sofar())

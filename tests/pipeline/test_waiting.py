@@ -141,6 +141,26 @@ def test_the_first_in_line_asks_and_the_next_once_he_has_bought(worker: Worker) 
     assert rung[2:] == ["2", film], "a film that is finished makes room"
 
 
+def test_who_is_sent_to_ask_and_has_lost_his_render_to_another_machine_keeps_nobody(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that stood still has many of them, and each kept the others for a minute."""
+    rung = list[str]()
+
+    async def taken(*_: object) -> None:
+        raise RuntimeError("another machine has it now")
+
+    monkeypatch.setattr("dbos.DBOS.run_step_async", taken)
+    for run in ("lost", "second"):
+        loop = cast("asyncio.AbstractEventLoop", Bell(rung, run))
+        worker.lobby.waiting[run] = Waiter(loop, asyncio.Event(), frozenset([run]), "batch", "sim")
+    worker._news()
+    worker.lobby.waiting.pop("lost")
+    with pytest.raises(RuntimeError, match="another machine"):
+        asyncio.run(worker._render({"run": "lost"}))
+    assert rung == ["lost", "second"]
+
+
 def test_who_is_sent_to_ask_and_never_returns_keeps_the_others_for_a_minute(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
