@@ -288,6 +288,11 @@ class Desk:
         names = ", ".join(f"'{name}'" for name in ALL)
         return {owner for (owner,) in self._asked(f"{sql} WHERE status = 'PENDING' AND name IN ({names})") if owner}
 
+    def runs_of(self, executor: str) -> set[str]:
+        """The runs that an executor has under way."""
+        sql = f"SELECT workflow_uuid FROM {self._table('workflow_status')} WHERE status = 'PENDING' AND name = 'render'"
+        return {id.rpartition(":")[0] for (id,) in self._asked(f"{sql} AND executor_id = '{executor}'")}
+
     def _asked(self, sql: str) -> list[Any]:
         """What a query of the engine's tables finds."""
         with self.engine.translated(), contextlib.ExitStack() as stack:
@@ -546,7 +551,7 @@ class Worker:
         self.yard.tidy()
         if self.engine.shared:
             sessions = self.engine.connect(isolation_level="AUTOCOMMIT", poolclass=_no_pool())
-            guard = Guard(sessions, self.executor, self._owners, self._put_back)
+            guard = Guard(sessions, self.executor, self._owners, self._put_back, self._returned)
             guard.look()  # nothing is taken before the lock is held
             threading.Thread(target=guard.watch, args=[self.stopping], name="guard", daemon=True).start()
         else:
@@ -812,6 +817,13 @@ class Worker:
             return desk.put_back(
                 desk.client.list_workflows(status="PENDING", name=ALL, executor_id=executor, load_output=False)
             )
+
+    def _returned(self) -> None:
+        """Let those go on whose renders went on elsewhere: they find that out, and end."""
+        with self.engine.client() as desk:
+            mine = desk.runs_of(self.executor)
+        lost = self.lobby.wake_all(mine)
+        log.warning("it was taken for dead: %d of its renders went on elsewhere", lost)
 
     # ------------------------------------------------------------ news
 

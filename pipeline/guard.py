@@ -46,13 +46,16 @@ class Sessions(Protocol):
 class Guard:
     """The lock of `executor`, and its looks at the others.
 
-    `owners` says which executors have renders under way, `put_back` puts those of one back.
+    `owners` says which executors have renders under way, `put_back` puts those of one back. `returned` is told when
+    this one was without its lock for a while: others may have what it had.
     """
 
     sessions: Sessions
     executor: str
     owners: Callable[[], set[str]]
     put_back: Callable[[str], int]
+    returned: Callable[[], None] = lambda: None
+    was_here: bool = False
     suspects: set[str] = field(default_factory=set)
     session: Any = None
 
@@ -76,6 +79,9 @@ class Guard:
             self.session.exec_driver_sql(f"SET idle_session_timeout = '{LEASE:.0f}s'")  # by its clock, not by ours
         if not self._mine(self.executor):
             self._ask("SELECT pg_advisory_lock(%s, hashtext(%s))", self.executor)
+            if self.was_here:
+                self.returned()
+            self.was_here = True
         gone = {owner for owner in self.owners() - {self.executor} if self._is_free(owner)}
         if (dead := gone & self.suspects) and self._try(REAPER):
             try:

@@ -136,7 +136,9 @@ class Lobby:
             self.asking[line] = Sent(first)
             waiter.wake()
 
-    def wake_all(self) -> None:
-        """Let all go on."""
-        for waiter in list(self.waiting.values()):
+    def wake_all(self, but: Collection[str] = ()) -> int:
+        """Let all go on but the runs `but`. How many do."""
+        others = [waiter for run, waiter in dict(self.waiting).items() if run not in but]
+        for waiter in others:
             waiter.wake()
+        return len(others)

@@ -20,12 +20,13 @@ class Work:
     url: str
     had: dict[str, int] = field(default_factory=dict)
     put_back: list[str] = field(default_factory=list)
+    returned: list[str] = field(default_factory=list)
 
     def guard(self, name: str) -> Guard:
         """A worker's."""
         url = sqlalchemy.make_url(self.url).set(drivername="postgresql+psycopg")
         sessions = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
-        return Guard(sessions, name, lambda: set(self.had), self.take)
+        return Guard(sessions, name, lambda: set(self.had), self.take, lambda: self.returned.append(name))
 
     def take(self, name: str) -> int:
         """Put a worker's renders back."""
@@ -53,8 +54,10 @@ def test_what_the_dead_had_goes_on_at_the_second_look_and_what_the_living_have_s
     three.look()
     three.look()
     assert work.put_back == ["two"]
+    assert work.returned == []
     two.look()  # it was only cut off
     assert two.session
+    assert work.returned == ["two"], "others may have what it had"
     for each in (one, three):
         each.look()
         each.drop()

@@ -161,6 +161,25 @@ def test_who_is_sent_to_ask_and_has_lost_his_render_to_another_machine_keeps_nob
     assert rung == ["lost", "second"]
 
 
+def test_who_was_taken_for_dead_lets_those_go_on_that_went_on_elsewhere(worker: Worker) -> None:
+    worker.engine.prepare()
+    worker.executor, rung = "me", list[str]()
+    with worker.engine.client() as desk:
+        for run in ("kept", "taken", "queued"):
+            spec = {"batch": "batch", "render": run, "run": run, "role": "buy", "turn": 0}
+            desk.client.enqueue({"queue_name": "buy", "workflow_name": "render", "workflow_id": f"{run}:0"}, spec)
+            loop = cast("asyncio.AbstractEventLoop", Bell(rung, run))
+            worker.lobby.waiting[run] = Waiter(loop, asyncio.Event(), frozenset([run]), "batch", "sim")
+    with worker.engine.connect().begin() as tables:
+        for run, executor in (("kept", "me"), ("taken", "another")):
+            tables.exec_driver_sql(
+                f"UPDATE workflow_status SET status = 'PENDING', executor_id = '{executor}'"
+                f" WHERE workflow_uuid = '{run}:0'"
+            )
+    worker._returned()
+    assert rung == ["taken", "queued"]
+
+
 def test_who_is_sent_to_ask_and_never_returns_keeps_the_others_for_a_minute(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
