@@ -108,6 +108,10 @@ CONNECTION = {"connect_timeout": "10", "tcp_user_timeout": "10000", "keepalives_
 """Of libpq. Where a cable is pulled nothing says so: without these a worker would wait a quarter of an hour for an
 answer, and two for what it listens for."""
 
+ABANDONED = 10.0
+"""Seconds without a word after which the database ends a transaction: so long a machine that was cut off in the middle
+of one keeps others from what it had. The engine's own 60 kept its renders for a minute."""
+
 CHUNK = 500
 """Renders that are submitted in one transaction."""
 
@@ -197,6 +201,7 @@ class Engine:
                 dbos_system_schema=self.schema,
                 serializer=Json(),
                 application_name=APPLICATION,
+                sys_db_idle_transaction_timeout_sec=ABANDONED,
                 retry_connection_errors=False,
             )
             try:
@@ -585,6 +590,7 @@ class Worker:
             "max_executor_threads": BUYERS + self.ready,
             "log_level": "ERROR",
             "run_migrations": False,
+            "sys_db_idle_transaction_timeout_sec": ABANDONED,
             "scheduler_polling_interval_sec": 5.0,
         }
 
