@@ -651,8 +651,12 @@ class Worker:
                 turn = spec["turn"] + 1
                 if turn >= TURNS:
                     return _bug("handed over for ever")
-                further = {**spec, "role": role, "turn": turn, "sofar": sofar}
-                await DBOS.enqueue_workflow_with_options_async(_options(spec["run"], turn, role), further)
+                options, made = _options(spec["run"], turn, role), spec.get("sofar", {}).get("made")
+                if made == sofar["made"]:  # and handed back: what one of them made, the other cannot see yet
+                    options["delay_seconds"] = 2.0 ** spec["turn"]
+                await DBOS.enqueue_workflow_with_options_async(
+                    options, {**spec, "role": role, "turn": turn, "sofar": sofar}
+                )
                 return {"state": HANDED_OVER}
             elif step["next"] == "end":
                 result: dict[str, Any] = step["result"]
@@ -705,6 +709,8 @@ class Worker:
     def _turn(self, spec: Mapping[str, Any]) -> tuple[Turn, Trace | None]:
         """A render that this process begins, or goes on with."""
         batch, recipe, store = self.yard.open(spec["batch"], spec["render"])
+        if spec["turn"] and store.shared:
+            store.shared.seen.look_anew()
         trace = trace_of(spec["run"], batch=spec["batch"], render=spec["render"], recipe=batch.recipe)
         slot: Any = self.free if spec["role"] == "make" else contextlib.nullcontext()
         return Turn(recipe, store, spec["role"], batch.keys, trace.watch if trace else lambda _: None, slot), trace

@@ -78,6 +78,10 @@ class Seen:
         for known in (self.notes, self.missed, self.texts):
             known.clear()
 
+    def look_anew(self) -> None:
+        """Look again for all that was not there: others are known to have made something meanwhile."""
+        self.missed.clear()
+
     def forget(self, name: str) -> None:
         """Look for it again."""
         self.notes.pop(name, None)

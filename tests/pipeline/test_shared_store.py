@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import buckets
 import postgres
@@ -19,6 +21,7 @@ import pytest
 from shoot import Server, server
 from workshop import Workshop, environment, frames_of, watched_ffmpeg
 
+from pipeline.batch import Engine, Worker
 from pipeline.report import write_report
 from pipeline.roster import draw_up, submitted
 from pipeline.rows import read_rows
@@ -217,6 +220,24 @@ def test_a_report_of_what_the_store_has_lost_is_asked_for_again(
     with pytest.raises(WriteError, match=r"is damaged: .*: what was delivered is whole; run it again for the report"):
         write_report(workshop.read(SMALL), workshop.store, result)
     assert write_report(workshop.read(SMALL), workshop.store, workshop.run(SMALL)).exists()
+
+
+def test_what_was_not_there_is_looked_for_anew_once_a_render_is_handed_over(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else two machines hand it to each other, until the one has forgotten that it did not see what the other made."""
+    monkeypatch.setenv("AFTERFRAME_STORE", str(tmp_path / "shared"))
+    recipe, missed = workshop.read(SMALL), seen_by(workshop).missed
+    batch = SimpleNamespace(recipe="film.yaml", keys=frozenset())
+    yard = SimpleNamespace(open=lambda *_: (batch, recipe, workshop.store))
+    worker = Worker(Engine(tmp_path), cast("Yard", yard))
+    worker.free = threading.BoundedSemaphore()
+    missed["film-of-another"] = time.monotonic()
+    spec = {"batch": "batch", "render": "one", "run": "one", "role": "make"}
+    worker._turn({**spec, "turn": 0})
+    assert missed
+    worker._turn({**spec, "turn": 1})
+    assert not missed
 
 
 @pytest.mark.parametrize("content", [b"damaged", None], ids=["damaged", "gone"])

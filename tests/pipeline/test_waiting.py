@@ -161,6 +161,26 @@ def test_who_is_sent_to_ask_and_has_lost_his_render_to_another_machine_keeps_nob
     assert rung == ["lost", "second"]
 
 
+def test_a_render_that_is_handed_back_at_once_waits_longer_each_time(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the one has made, the other cannot see while the store is away."""
+    further = list[tuple[float, int]]()
+
+    async def handed_over(*_: object) -> dict[str, Any]:
+        return {"next": "hand over", "sofar": {"made": {"make": 1}}}
+
+    async def enqueue(options: dict[str, Any], spec: dict[str, Any]) -> None:
+        further.append((options.get("delay_seconds", 0.0), spec["turn"]))
+        if spec["turn"] < 4:
+            await worker._render(spec)
+
+    monkeypatch.setattr("dbos.DBOS.run_step_async", handed_over)
+    monkeypatch.setattr("dbos.DBOS.enqueue_workflow_with_options_async", enqueue)
+    asyncio.run(worker._render({"run": "one", "batch": "batch", "render": "one", "role": "buy", "turn": 0}))
+    assert sorted(further) == [(0.0, 1), (2.0, 2), (4.0, 3), (8.0, 4)]
+
+
 def test_who_was_taken_for_dead_lets_those_go_on_that_went_on_elsewhere(worker: Worker) -> None:
     worker.engine.prepare()
     worker.executor, rung = "me", list[str]()
