@@ -85,9 +85,10 @@ BITE, EVERY = 20, 1.0
 """How many renders begin to buy, in all workers, in so many seconds: about as many as one plans meanwhile. All at
 once, each would take half as much memory again until its turn came, and one worker would have them all."""
 
-PACE = {True: 1.1 * EVERY, False: 0.5}
-"""Seconds between two looks into a queue, where many machines share it or not. Each is 10 ms of a core, so that who
-looked ten times a second spent a tenth of it; of two looks within the time of one bite the second gets nothing."""
+PACE, PACE_ALONE = 1.1 * EVERY, 0.5
+"""Seconds between two looks into a queue, where many machines share it, and where one has it alone. Each is 10 ms of
+a core, so that who looked ten times a second spent a tenth of it; of two looks within the time of one bite the second
+gets nothing."""
 
 HINTS = 1.0
 """Seconds between two looks for news: films that are done, batches that were told something."""
@@ -614,7 +615,7 @@ class Worker:
         DBOS.listen_queues([*queues, "errands"])
         with self.engine.translated():
             DBOS.launch()
-            pace = PACE[self.engine.shared]
+            pace = PACE if self.engine.shared else PACE_ALONE
             DBOS.register_queue("make", worker_concurrency=self.ready, polling_interval_sec=pace)
             DBOS.register_queue(
                 "buy",
@@ -641,22 +642,23 @@ class Worker:
         while True:
             step = await DBOS.run_step_async({"name": "advance"}, self._advance, spec, sofar)
             sofar = step["sofar"]
+            left = min(step["at"] + step["seconds"] - time.time(), step["seconds"])
+            self.lobby.is_back(spec["run"], left, step["line"])
             if step["next"] == "wait":
                 # No step of its own, which is a sixth of what one that waits weighs: who goes on after a crash has
                 # waited, if its time is over.
-                if (left := min(step["at"] + step["seconds"] - time.time(), step["seconds"])) > 0:
+                if left > 0:
                     await self.lobby.wait(spec["run"], spec["batch"], left, step["keys"], step["line"])
             elif step["next"] == "hand over":
                 role: Role = "make" if spec["role"] == "buy" else "buy"
                 turn = spec["turn"] + 1
                 if turn >= TURNS:
                     return _bug("handed over for ever")
-                options, made = _options(spec["run"], turn, role), spec.get("sofar", {}).get("made")
-                if made == sofar["made"]:  # and handed back: what one of them made, the other cannot see yet
+                options, before = _options(spec["run"], turn, role), spec.get("sofar", {})
+                if before.get("made") == sofar["made"]:  # handed back: what one made, the other cannot see yet
                     options["delay_seconds"] = 2.0 ** spec["turn"]
-                await DBOS.enqueue_workflow_with_options_async(
-                    options, {**spec, "role": role, "turn": turn, "sofar": sofar}
-                )
+                further = {**spec, "role": role, "turn": turn, "sofar": sofar}
+                await DBOS.enqueue_workflow_with_options_async(options, further)
                 return {"state": HANDED_OVER}
             elif step["next"] == "end":
                 result: dict[str, Any] = step["result"]
@@ -664,23 +666,21 @@ class Worker:
 
     def _advance(self, spec: Mapping[str, Any], sofar: Mapping[str, Any]) -> dict[str, Any]:
         """One step, in a thread. What was stopped in the middle has done nothing."""
-        nothing: dict[str, Any] = {"next": "again", "sofar": dict(sofar), "made": [], "at": time.time()}
+        nothing: dict[str, Any] = {**Step("again", sofar_from(sofar)).to_json(), "at": time.time()}
         if self.stopping.is_set():
             threading.Event().wait()  # this process ends; whoever comes after it does the step
         whose = spec["batch"], spec["run"]
         kept = self.turns.pop(whose, None)
         if self.yard.told(spec["batch"]) in ("pause", "cancel"):
-            return {**nothing, "next": "wait", "seconds": 5.0, "keys": [], "line": ""}
+            return {**nothing, "next": "wait", "seconds": 5.0}
         me = threading.get_ident()
         self.making[me] = spec["batch"]
         trace: Trace | None = None
-        waits: tuple[float, str] = (0.0, "")
         try:
             turn, trace = kept or self._turn(spec)
             step = turn.step(sofar_from(sofar))
             if step.next == "again":
                 self.turns[whose] = turn, trace
-            waits = step.seconds, step.line
         except AfterframeError as error:  # what it needs cannot be had, now or at all
             step = broken(sofar_from(sofar), error)
         except Exception as error:
@@ -692,7 +692,6 @@ class Worker:
             return {**nothing, "next": "end", "result": _bug(says)}
         finally:
             self.making.pop(me, None)
-            self.lobby.is_back(spec["run"], *waits)
         if self.stopping.is_set() or self.yard.told(spec["batch"]) == "cancel":
             return nothing
         for made in step.made:

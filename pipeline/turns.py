@@ -25,7 +25,7 @@ from pipeline.show import cost_json, measured_json
 from pipeline.store import Store
 from pipeline.tasks import Placement, Task
 from stages.destinations import told
-from stages.errors import AfterframeError, BudgetExceeded, ProviderError, ProviderUnavailable, WriteError
+from stages.errors import AfterframeError, BudgetExceeded, ProviderError, ProviderUnavailable, WriteError, line_of
 from stages.ledger import open_ledger, purchases
 
 Role = Literal["buy", "make"]
@@ -128,7 +128,8 @@ class Turn:
         missing = work.missing()
         if work.later:
             keys = tuple(sorted(work.bought_and_waiting()))
-            return Step("wait", _noted(work, sofar), seconds=_soonest(work), keys=keys, line=_line(work))
+            line = line_of(work.lines.get(name, "") for name in work.later)
+            return Step("wait", _noted(work, sofar), seconds=_soonest(work), keys=keys, line=line)
         if missing and not work.errors and not sofar.errors and _other(self.role, missing):
             return Step("hand over", _noted(work, sofar))
         return _end(work, sofar)
@@ -169,12 +170,6 @@ def _other(role: Role, missing: Sequence[Task]) -> bool:
 
 def _soonest(work: Work) -> float:
     return max(0.05, min(work.later.values()) - time.monotonic())
-
-
-def _line(work: Work) -> str:
-    """The line that all of it stands in; none, if it waits for anything else too."""
-    lines = {work.lines.get(name, "") for name in work.later}
-    return lines.pop() if len(lines) == 1 else ""
 
 
 # ---------------------------------------------------------------- what goes from step to step

@@ -23,6 +23,7 @@ from stages.errors import (
     ProviderRefused,
     Struck,
     SubmissionUnknown,
+    line_of,
 )
 from stages.ledger import Ledger, Limits, Purchase, collect, purchases, standing, submit_once
 from stages.market import Market
@@ -91,8 +92,7 @@ def buy(
         if here:
             on_progress(here / len(orders))
         why = next((later.why for later in waiting if later.why), "")
-        lines = {later.line for later in waiting}
-        line = lines.pop() if len(lines) == 1 else ""
+        line = line_of(later.line for later in waiting)
         raise Later(min(later.seconds for later in waiting), here / len(orders) or None, why, line)
     errors = [each.error for each in got if each.error]
     unclear = next((error for error in errors if isinstance(error, SubmissionUnknown)), None)

@@ -19,7 +19,7 @@ Every class survives pickle, since errors cross processes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -131,6 +131,12 @@ class Later(Exception):
 
     def __reduce__(self) -> tuple[type[Later], tuple[float, float | None, str, str]]:
         return Later, (self.seconds, self.progress, self.why, self.line)
+
+
+def line_of(lines: Iterable[str]) -> str:
+    """The line that all of several stand in; none, if one of them waits for anything else."""
+    different = set(lines)
+    return different.pop() if len(different) == 1 else ""
 
 
 class Struck(Exception):

@@ -14,6 +14,7 @@ import pytest
 
 from pipeline.batch import HANDED_OVER, TURNS, Desk, Engine, Worker
 from pipeline.roster import Batch, Render, Shelf
+from pipeline.turns import Sofar, Step
 from pipeline.waiting import Waiter
 from pipeline.yard import Yard
 from stages.ledger import Ledger, open_ledger, purchases
@@ -168,7 +169,7 @@ def test_a_render_that_is_handed_back_at_once_waits_longer_each_time(
     further = list[tuple[float, int]]()
 
     async def handed_over(*_: object) -> dict[str, Any]:
-        return {"next": "hand over", "sofar": {"made": {"make": 1}}}
+        return {**Step("hand over", Sofar(made={"make": 1})).to_json(), "at": 0.0}
 
     async def enqueue(options: dict[str, Any], spec: dict[str, Any]) -> None:
         further.append((options.get("delay_seconds", 0.0), spec["turn"]))
