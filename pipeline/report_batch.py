@@ -67,7 +67,7 @@ def _card(standing: Standing, render: Render, sheet_of: Sheet, folder: Path) -> 
     return {
         "title": f"row {render.line}",
         "state": "bad row" if render.fault else state.word,
-        "given": ", ".join(f"{name}: {value}" for name, value in render.given.items()),
+        "given": ", ".join(f"{name}: {value}" for name, value in {**render.given, **render.other}.items()),
         "files": [_file(file, sheet_of, folder) for file in state.result.get("files", [])],
         "paid": "" if Decimal(paid) == 0 else f"${paid}{' SIMULATED' if state.result.get('simulated') else ''}",
         "errors": errors,
