@@ -54,7 +54,7 @@ class Guard:
     executor: str
     owners: Callable[[], set[str]]
     put_back: Callable[[str], int]
-    returned: Callable[[], None] = lambda: None
+    returned: Callable[[], None]
     was_here: bool = False
     suspects: set[str] = field(default_factory=set)
     session: Any = None

@@ -41,7 +41,7 @@ Orders = Literal["go", "pause", "cancel", "stop"]
 @dataclass(frozen=True, slots=True)
 class Render:
     """One row's render. `run` is what the engine calls it; `fault` is why it cannot run; `other` is what its row says
-    besides, which goes into what is exported and into nothing else.
+    besides, which is told again beside what came of it, and changes nothing.
 
     `buys` says that it goes to market first; `price` is what that would cost in
     US dollars, as far as is known, and `keys` the ledger's of it.
