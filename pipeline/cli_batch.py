@@ -12,7 +12,7 @@ import logging
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -268,19 +268,29 @@ def pause(which: Which = "") -> None:
 
 
 def cancel(which: Which = "") -> None:
-    """Stop a batch at once: what is being encoded dies. What is paid stays paid, and is kept."""
-    _hold(which, "cancel")
+    """Stop a batch at once: what is being encoded dies, and films that were bought and not begun are called off where
+    their provider can, and not paid. What is paid is kept."""
+    from pipeline.calling_off import take_back
+
+    yard, found, others = _hold(which, "cancel")
+    wanted = {key for name in others for key in yard.shelf.read(name).keys}
+    if says := str(take_back(yard, found, wanted)):
+        print(says)
 
 
-def _hold(which: str, orders: str) -> None:
+def _hold(which: str, orders: Literal["pause", "cancel"]) -> tuple[Yard, Batch, set[str]]:
+    """The batch that was told to rest, and the ids of those that go on."""
     from pipeline.batch import Engine
 
     yard = _yard(Path.cwd())
     found = yard.shelf.find(which)
-    yard.tell(found.id, "cancel" if orders == "cancel" else "pause")
+    yard.tell(found.id, orders)
     with Engine.of(yard.folder).client() as desk:
         held = desk.hold(found)
-    print(f"{found.id}: {held} renders held; `pipeline resume {found.id}` goes on")
+        runs = {run.partition("/")[2] for run in desk.under_way().values()}
+    print(f"{found.id}: {held} renders held; `pipeline resume {found.id}` goes on", flush=True)
+    others = {name for name in yard.shelf.names() if name in runs | {run.rpartition(".")[0] for run in runs}}
+    return yard, found, others - {found.id}
 
 
 def resume(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stages.errors import InputError
-from stages.ledger import SKEW
-from stages.providers import Provider, VideoJob
+from stages.ledger import CALLED_OFF, SKEW
+from stages.providers import Provider, TakesBack, VideoJob
 from stages.rows import Ledger, Purchase, in_flight, move, owned, plain, purchases, reread, select, unanswered_until
 
 
@@ -83,6 +83,29 @@ def write_off(ledger: Ledger, key: str, why: str, *, unpaid: bool = False) -> Pu
     if not move(ledger, row, state="WRITTEN_OFF", text=plain(why), billed=billed):
         raise InputError(f"{key[:12]} changed in this moment: look again")
     return reread(ledger, row)
+
+
+def call_off(ledger: Ledger, provider: Provider, row: Purchase, why: str) -> Purchase | None:
+    """Have the provider cancel a job that has not begun: its row, written off and not paid, so that the next run buys
+    it again. None if it is paid and goes on: it has begun, or its provider cancels none.
+
+    Raises ProviderError if that cannot be learnt; once it can, `collect` finds out.
+    """
+    if not isinstance(provider, TakesBack) or not _noted(ledger, row, code=CALLED_OFF):
+        return None
+    job = provider.take_back(row.job_id)
+    if job.state == "gone" and job.billed is False:
+        return _noted(ledger, row, state="WRITTEN_OFF", billed="no", text=plain(why))
+    _noted(ledger, row, code="")
+    return None
+
+
+def _noted(ledger: Ledger, row: Purchase, **news: object) -> Purchase | None:
+    """Note something of a job that is not fetched, whoever else looks at it meanwhile: its row as it is then."""
+    while (now := reread(ledger, row)).state in ("ACCEPTED", "FAILED") and now.job_id == row.job_id:
+        if move(ledger, now, ended=0.0, **news):
+            return reread(ledger, row)
+    return None
 
 
 def audit(ledger: Ledger, provider: Provider, since: float) -> Audit:

@@ -7,6 +7,7 @@ and when a failure is another model's chance.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -18,6 +19,7 @@ from stages.attesting import keep_root, kept, root_of
 from stages.errors import (
     AfterframeError,
     BudgetExceeded,
+    InputError,
     Later,
     ProviderError,
     ProviderRefused,
@@ -29,6 +31,7 @@ from stages.ledger import Ledger, Limits, Purchase, collect, purchases, standing
 from stages.market import Market
 from stages.providers import HandsOver, Provider, VideoRequest
 from stages.routing import OnRefusal, Route
+from stages.rows import SIMULATED
 from stages.watching import SETTLED, refresh
 
 Progress = Callable[[float], None]
@@ -99,6 +102,22 @@ def buy(
     if unclear or len(errors) == len(orders):
         raise unclear or errors[0]
     return tuple(got)
+
+
+def seller(row: Purchase, shop: Market, state: Path) -> Provider | None:
+    """The account that a purchase was made from; None if neither the environment nor `models.yaml` names it now."""
+    makers: list[Callable[[], Provider]] = [
+        lambda sheet=sheet: provider_of(sheet, state)  # type: ignore[misc]  # mypy knows no lambda's default
+        for sheet in shop.sheets()
+        if sheet.facts["provider"] == row.provider
+    ]
+    if row.account != SIMULATED:
+        makers.append(plugins.find("pipeline.providers", row.provider))
+    for make in makers:
+        with contextlib.suppress(InputError):  # one that has no address
+            if (provider := make()).account == row.account:
+                return provider
+    return None
 
 
 def strike(ledger: Ledger, order: Order, error: ProviderError, shop: Market, on_refusal: OnRefusal) -> Exception:

@@ -76,6 +76,7 @@ from stages.rows import (
 from stages.timing import Spread, Waits, waits
 
 __all__ = [
+    "CALLED_OFF",
     "LATE",
     "SKEW",
     "STUCK",
@@ -108,6 +109,9 @@ KEYS_LAST = 6 * 3600.0
 
 STUCK = 3600.0
 """Seconds after which a job that still runs is reported instead of awaited, if its model is not known to be slower."""
+
+CALLED_OFF = "called off"
+"""The code of a row whose job we asked the provider to cancel: if it is gone now, that is why."""
 
 SENDS = 5
 """How often in a row a request may get no clear answer before that is an error."""
@@ -204,6 +208,9 @@ def collect(ledger: Ledger, provider: Provider, key: str, *, accepts: Accepts = 
     row, job = _look(ledger, provider, row)
     if job.state == "done":
         return _fetch(ledger, provider, row)
+    if job.state in ("gone", "failed") and row.code == CALLED_OFF:  # a kill came before it was noted
+        move(ledger, row, state="WRITTEN_OFF", billed="no")
+        raise Later(0.05)
     if job.state == "failed" and job.failure != "expired":
         _fail(ledger, provider, row, job)
     if job.state in ("gone", "failed"):

@@ -145,6 +145,17 @@ def works_of(provider: Provider) -> frozenset[Work]:
 
 
 @runtime_checkable
+class TakesBack(Protocol):
+    """A provider at which a job that has not begun can be cancelled, and is then not paid."""
+
+    def take_back(self, job_id: str) -> VideoJob:
+        """Cancel the job, if it has not begun: how it stands then. `gone` and not `billed`: it will not be made, and
+        costs nothing. One that has begun stays as it is, and is paid. Raises as `check` does.
+        """
+        ...
+
+
+@runtime_checkable
 class HandsOver(Protocol):
     """A provider whose very answer is the goods: what came is kept here until the ledger has it.
 

@@ -56,8 +56,9 @@ class Dialect:
       answer was lost can be known by it. All else is left out of a VideoJob:
       compared with what was sent, it would hide the job, and it be paid twice
     - `lists`: its list is believed to be complete; `idempotent`: the same key
-      is proven to give the same job; `deletes` jobs in any state, finished ones
-      or none; `bills`: whether a failed job may be billed, None if unknown
+      is proven to give the same job; `deletes` jobs in any state, which `stops`
+      them on some, finished ones or none; `bills`: whether a failed job may be
+      billed, None if unknown
     """
 
     name: str
@@ -77,7 +78,7 @@ class Dialect:
     echoes: frozenset[str] = frozenset({"model", "prompt", "seconds", "size"})
     lists: bool = True
     idempotent: bool = False
-    deletes: Literal["any", "finished", ""] = "any"
+    deletes: Literal["stops", "any", "finished", ""] = "any"
     bills: bool | None = None
 
     def address(self, base_url: str = "") -> str:
@@ -202,6 +203,7 @@ VLLM_OMNI = Dialect(  # vllm_omni/entrypoints/openai/protocol/videos.py @48e6026
     negative="negative_prompt",
     seed="seed",
     sound="generate_sound",  # off unless asked for
+    deletes="stops",
     bills=False,
 )
 

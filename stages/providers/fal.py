@@ -181,6 +181,19 @@ class Fal(Account):
                 if error.failure != "expired" or not left:
                     raise
 
+    def take_back(self, job_id: str) -> VideoJob:
+        """Cancel a request that is still in the queue: it «is removed and never processed»
+        (docs.fal.ai/documentation/development/handle-cancellations). One that runs is only told to stop, so it is
+        left alone."""
+        job = self.check(job_id)
+        if job.state != "queued":
+            return job
+        answer = ask(self.service, "PUT", f"{_path(job_id).removesuffix('/status')}/cancel")
+        if answer.status not in (400, 404):  # it has ended, or is gone
+            self._checked(answer)
+        job = self.check(job_id)
+        return VideoJob(job_id, "gone", billed=False) if job.state in ("gone", "failed") else job
+
     def find(self, since: float) -> list[VideoJob]:
         """There is no list in which a job would stand before it has ended."""
         raise InputError(f"{self.name} has no list of its unfinished jobs")

@@ -161,6 +161,14 @@ class OpenAI(Account):
             after = jobs[-1].id
         raise ProviderUnavailable(f"the list of {self.name} does not end", "transient", "endless_list")
 
+    def take_back(self, job_id: str) -> VideoJob:
+        """Stop a job where that stops it, on a server of one's own; elsewhere it stays as it is."""
+        job = self.check(job_id)
+        if self.dialect.deletes == "stops" and job.state in ("queued", "running"):
+            self.delete(job_id)
+            job = VideoJob(job_id, "gone", billed=False)
+        return job
+
     def delete(self, job_id: str) -> None:
         """Delete a job at the provider, which may refuse while it is not finished. Raises InputError if none can be."""
         if not self.dialect.deletes:

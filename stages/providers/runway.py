@@ -167,6 +167,16 @@ class Runway(Account):
         """Runway lists nothing: raises ProviderUnavailable, since an empty list would mean «nothing was bought»."""
         raise ProviderUnavailable(f"{self.name} has no list of its tasks", "transient", "no_list")
 
+    def take_back(self, job_id: str) -> VideoJob:
+        """Cancel a task that waits for its turn, such as one above the account's concurrency; one that runs is charged
+        all the same. (The SDK's words on DELETE: «running, pending, or throttled can be canceled», and then are not
+        to be fetched again.)"""
+        job = self.check(job_id)
+        if job.state == "queued":
+            self.delete(job_id)
+            job = VideoJob(job_id, "gone", billed=False)
+        return job
+
     def delete(self, job_id: str) -> None:
         """Cancel a task, or delete a finished one with its film. What runs already is charged all the same."""
         self._accepted(ask(self.service, "DELETE", _path(job_id)))

@@ -49,7 +49,8 @@ class FalCounter(Counter):
             case "GET", [owner, app, "requests", request_id]:
                 return self._result(f"{owner}/{app}", request_id)
             case "PUT", [owner, app, "requests", request_id, "cancel"]:
-                raise Problem(400, {"status": "ALREADY_COMPLETED"})
+                self._cancel(f"{owner}/{app}", request_id)
+                return None
             case "POST", [_, _, *_]:
                 return self._submit("/".join(parts))
         raise Refusal(404, "Not Found")
@@ -120,6 +121,15 @@ class FalCounter(Counter):
                 elif job["status"] == "failed":
                     done |= {"error": "Unprocessable Entity"}
                 self.say(200, done)
+
+    def _cancel(self, app: str, request_id: str) -> None:
+        """Who waits leaves the queue; who is being filmed is told to stop, and does not."""
+        job, _ = self._described(app, request_id)
+        if job["status"] in ("completed", "failed"):
+            raise Problem(400, {"status": "ALREADY_COMPLETED"})
+        if job["status"] == "queued":
+            self.server.studio.delete(self.sold(_job_id(request_id)), unfinished=True)
+        self.say(202, {"status": "CANCELLATION_REQUESTED"})
 
     def _result(self, app: str, request_id: str) -> Mapping[str, Any]:
         job, prompt = self._described(app, request_id)

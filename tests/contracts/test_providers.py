@@ -21,7 +21,7 @@ from stages.clip import Size
 from stages.errors import InputError, Later, ProviderError, ProviderRefused, ProviderUnavailable
 from stages.ffmpeg import run_ffmpeg
 from stages.media import open_clip
-from stages.providers import Footage, Provider, VideoJob, VideoRequest, Work, works_of
+from stages.providers import Footage, Provider, TakesBack, VideoJob, VideoRequest, Work, works_of
 from stages.providers.dialects import (
     ANY,
     ANY_JSON,
@@ -57,7 +57,8 @@ class Stand:
     provider for that URL, `absent` is the id of a job that nobody made. The
     words in a prompt make the simulator refuse it at once, refuse it later, or fail.
     `refuses` says whether it refuses before it sells, `pictures` whether it takes any.
-    Of work on a film, `works` says what else than `model`, `size` and `seconds` is asked.
+    Of work on a film, `works` says what else than `model`, `size` and `seconds` is asked. `cancels` says whether a
+    job that was just sold can be taken back.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Stand:
     refuses: bool = True
     pictures: bool = True
     works: Mapping[Work, Mapping[str, Any]] = field(default_factory=dict)
+    cancels: bool = False
 
 
 def speaks(dialect: Dialect, *simulated: str, name: str = "") -> Stand:
@@ -82,7 +84,7 @@ def speaks(dialect: Dialect, *simulated: str, name: str = "") -> Stand:
     def client(url: str) -> Provider:
         return replace(account_at(dialect, base_url=url), patience=10.0)
 
-    return Stand(name or dialect.name, server, client)
+    return Stand(name or dialect.name, server, client, cancels=dialect.deletes == "stops")
 
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
@@ -115,6 +117,7 @@ STANDS = (
             "remix": {"model": "aleph2"},
             "upscale": {"model": "magnific_video_upscaler_creative", "size": FULL},
         },
+        cancels=True,
     ),
     Stand(
         "luma",
@@ -153,6 +156,7 @@ STANDS = (
         seconds=8,
         absent="fal-ai/veo3.1/requests/0/status",
         works={"extend": {"seconds": 7}, "upscale": {"model": "fal-ai/seedvr/upscale/video", "size": FULL}},
+        cancels=True,
     ),
     Stand(
         "openrouter",
@@ -487,3 +491,36 @@ def test_work_on_a_film_goes_wrong_as_it_is_asked_to(at: Opened, works: list[Wor
         for fault, failure in (("fails", "transient"), ("moderated-later", "moderation")):
             job = at.settled(struck(at, fault).submit(worked(at, work, footage), f"{work} {fault}").id)
             assert (job.state, job.failure.partition("_")[0]) == ("failed", failure)
+
+
+# ---------------------------------------------------------------- taken back
+
+
+def test_what_is_filmed_is_paid_and_not_taken_back(at: Opened, bought: VideoJob, tmp_path: Path) -> None:
+    if not isinstance(at.provider, TakesBack):
+        pytest.skip("it cancels nothing")
+    assert at.provider.take_back(bought.id).state == "done"
+    at.provider.download(bought.id, tmp_path / "film.part")
+    lost = at.provider.take_back(at.stand.absent)
+    assert (lost.state, lost.billed) == ("gone", None), "it was paid, for all that we know"
+
+
+TAKING_BACK = [stand for stand in STANDS if isinstance(stand.client("http://127.0.0.1:9/v1"), TakesBack)]
+
+
+@pytest.mark.parametrize("stand", TAKING_BACK, ids=lambda stand: str(stand.name))
+def test_what_has_not_begun_is_taken_back_or_goes_on(
+    stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in KEYS:
+        monkeypatch.setenv(name, "key-for-tests")
+    slow = replace(stand, simulator=(*stand.simulator, "--latency", "600"))
+    with opened(slow, tmp_path / "state") as at:
+        assert isinstance(at.provider, TakesBack)
+        job = at.provider.submit(at.request(), "a key")
+        back = at.provider.take_back(job.id)
+        now = at.provider.check(job.id).state
+    assert (back.state, back.billed, now) == (
+        ("gone", False, "gone") if stand.cancels else (back.state, None, "queued")
+    )
+    assert stand.cancels or back.state == "queued"

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from shop import BROKEN, PRICE, WISH, Shop, buy
 from typer.testing import CliRunner
 
 from pipeline.cli_ledger import app
-from stages.bookkeeping import adopt, audit, find_key, write_off
+from stages.bookkeeping import adopt, audit, call_off, find_key, write_off
 from stages.errors import InputError, Later, ProviderRefused, SubmissionUnknown
 from stages.ledger import Budget, Ledger, Purchase, collect, open_ledger, purchases, request_key, spent
 from stages.providers import VideoJob
@@ -130,6 +130,72 @@ def test_a_lost_film_and_a_refusal_can_be_given_up(ledger: Ledger, shop: Shop) -
         buy(ledger, shop)
     assert write_off(ledger, KEY, "they changed their policy").billed == "no"
     assert (buy(ledger, shop).attempt, spent(ledger, ALL)) == (3, 2 * PRICE)
+
+
+# ---------------------------------------------------------------- taken back
+
+
+@dataclass
+class Kind(Shop):
+    """A provider that cancels what has not begun; `killed` is raised once it has."""
+
+    state: str = "queued"
+    killed: BaseException | None = None
+    cancelled: set[str] = field(default_factory=set)
+
+    def check(self, job_id: str) -> VideoJob:
+        return super().check("none" if job_id in self.cancelled else job_id)
+
+    def take_back(self, job_id: str) -> VideoJob:
+        job = self.check(job_id)
+        if job.state != "queued":
+            return job
+        self.cancelled.add(job_id)
+        if self.killed:
+            raise self.killed
+        return VideoJob(job_id, "gone", billed=False)
+
+
+@pytest.fixture
+def kind() -> Kind:
+    return Kind()
+
+
+def test_what_is_called_off_is_not_paid_and_bought_again(ledger: Ledger, kind: Kind) -> None:
+    row = call_off(ledger, kind, buy(ledger, kind), "the batch was cancelled")
+    assert row
+    assert (row.state, row.text, row.billed) == ("WRITTEN_OFF", "the batch was cancelled", "no")
+    assert spent(ledger, ALL) == 0
+    assert (buy(ledger, kind).attempt, spent(ledger, ALL)) == (2, PRICE)
+
+
+def test_what_has_begun_or_is_lost_stays_paid(ledger: Ledger, kind: Kind, shop: Shop) -> None:
+    shop.name = "another"
+    assert call_off(ledger, shop, buy(ledger, shop, replace(WISH, prompt="at one that cancels none")), "") is None
+    row, kind.state = buy(ledger, kind), "running"
+    assert call_off(ledger, kind, row, "") is None
+    shop.now, kind.state = shop.now + 100, "done"
+    assert collect(ledger, kind, KEY).exists()
+    lost = buy(ledger, kind, replace(WISH, prompt="lost"))
+    kind.jobs["elsewhere"] = kind.jobs.pop(lost.job_id)
+    assert call_off(ledger, kind, lost, "") is None
+    shop.now += 1000
+    with pytest.raises(SubmissionUnknown, match="does not know job"):
+        collect(ledger, kind, lost.key)
+
+
+def test_what_a_kill_kept_from_being_noted_is_noted_by_who_looks_next(ledger: Ledger, kind: Kind, shop: Shop) -> None:
+    kind.killed = KeyboardInterrupt()
+    row = buy(ledger, kind)
+    with pytest.raises(KeyboardInterrupt):
+        call_off(ledger, kind, row, "")
+    assert only_row(ledger).state == "ACCEPTED"
+    shop.now += 100
+    with pytest.raises(Later):
+        collect(ledger, kind, KEY)
+    assert only_row(ledger).state == "WRITTEN_OFF"
+    assert spent(ledger, ALL) == 0
+    assert buy(ledger, kind).attempt == 2
 
 
 def test_what_is_here_is_not_written_off(ledger: Ledger, shop: Shop) -> None:

@@ -1,0 +1,91 @@
+"""What a batch that is cancelled has bought and what nobody has begun to make is taken back from its providers."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from decimal import Decimal
+
+from pipeline.roster import Batch
+from pipeline.yard import Yard
+from stages.bookkeeping import call_off
+from stages.buying import seller
+from stages.errors import AfterframeError, Later
+from stages.ledger import open_ledger
+from stages.market import Market
+from stages.money import dollars
+from stages.rows import SIMULATED, Ledger, Purchase, reread, select
+
+ARRIVES = 10.0
+"""Seconds for which a request that is on its way is waited for: until it is answered there is no job to cancel."""
+
+AT_ONCE = 8
+"""Jobs that are cancelled at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class CalledOff:
+    """What became of purchases that had not been fetched: `back` are those that were taken back, `kept` go on being
+    made and are paid, `open` were sent and not answered yet. `faults` say why some could not be asked for."""
+
+    back: tuple[Purchase, ...]
+    kept: tuple[Purchase, ...]
+    open: tuple[Purchase, ...]
+    faults: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """A line for each kind that there is."""
+        says = (
+            (self.back, "called off before they were begun: {} not paid"),
+            (self.kept, "paid, and made to the end: {}; `pipeline resume` fetches them"),
+            (self.open, "on their way to who films them: whether their {} are paid is not known yet"),
+        )
+        lines = [f"{len(rows)} {told.format(_worth(rows))}" for rows, told in says if rows]
+        return "\n".join([*lines, *(f"{many} not asked back: {why}" for why, many in Counter(self.faults).items())])
+
+
+def _worth(rows: Sequence[Purchase]) -> str:
+    simulated = all(row.account == SIMULATED for row in rows)
+    return f"{dollars(sum((row.price for row in rows), Decimal(0)))}{' (SIMULATED)' if simulated else ''}"
+
+
+def take_back(yard: Yard, batch: Batch, wanted: Collection[str] = ()) -> CalledOff:
+    """Have all jobs of a batch cancelled that have not begun, but for those of the keys that others have `wanted`."""
+    keys = batch.keys - frozenset(wanted)
+    if not keys:
+        return CalledOff((), (), (), ())
+    ledger, (_, recipe, store) = open_ledger(), yard.open(batch.id, next(each.id for each in batch.good if each.keys))
+    shop, rows = store.shop(recipe), _under_way(ledger, keys)
+    sold = [row for row in rows if row.state == "ACCEPTED"]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        found = list(pool.map(lambda row: _asked(ledger, row, shop, yard, batch), sold))
+    back = tuple(each for each in found if isinstance(each, Purchase))
+    kept = tuple(row for row, each in zip(sold, found, strict=True) if not isinstance(each, Purchase))
+    faults = tuple(each for each in found if isinstance(each, str))
+    return CalledOff(back, kept, tuple(row for row in rows if row.state == "SENDING"), faults)
+
+
+def _under_way(ledger: Ledger, keys: Collection[str]) -> list[Purchase]:
+    """What was sent and is not here, once all that is on its way has arrived, or does not arrive in time."""
+    end = time.monotonic() + ARRIVES
+    while True:
+        rows = [row for row in select(ledger, "WHERE state IN ('SENDING', 'ACCEPTED')") if row.key in keys]
+        if all(row.state == "ACCEPTED" for row in rows) or time.monotonic() > end:
+            return rows
+        time.sleep(0.2)
+
+
+def _asked(ledger: Ledger, row: Purchase, shop: Market, yard: Yard, batch: Batch) -> Purchase | str | None:
+    """The row of a job that was called off; None if it goes on, or why that could not be asked."""
+    try:
+        provider = seller(row, shop, yard.folder)
+        if provider is None:
+            return f"nothing here names {row.provider} at {row.account} any more"
+        return call_off(ledger, provider, reread(ledger, row), f"{batch.id} was cancelled")
+    except AfterframeError as error:
+        return str(error)
+    except Later as later:
+        return f"{row.provider} asks to be left alone for {later.seconds:.0f} s: cancel again"
