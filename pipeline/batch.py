@@ -55,6 +55,7 @@ from pipeline.roster import Batch, Render, draw_up, submitted
 from pipeline.rows import read_rows
 from pipeline.schedules import Schedule, from_json
 from pipeline.sharing import sharing_of
+from pipeline.slots import Slots
 from pipeline.spans import Trace, trace_of
 from pipeline.store import Store
 from pipeline.turns import Role, Sofar, Step, Turn, broken, sofar_from
@@ -534,7 +535,7 @@ class Worker:
     slots: int = 1
     buys: bool = True
     executor: str = ""
-    free: threading.BoundedSemaphore = field(init=False)
+    free: Slots = field(init=False)
     stopping: threading.Event = field(default_factory=threading.Event)
     making: dict[int, str] = field(default_factory=dict)  # threads, with the batch that each works for
     turns: dict[tuple[str, str], tuple[Turn, Trace | None]] = field(default_factory=dict)  # between two steps
@@ -551,7 +552,7 @@ class Worker:
 
     def __enter__(self) -> Worker:
         _one_heap()
-        self.free = threading.BoundedSemaphore(max(self.slots, 1))
+        self.free = Slots(max(self.slots, 1))
         self.executor = self.executor or _executor_id(self.engine.shared)
         self.engine.prepare()
         self.yard.tidy()
@@ -711,8 +712,11 @@ class Worker:
         if spec["turn"] and store.shared:
             store.shared.seen.look_anew()
         trace = trace_of(spec["run"], batch=spec["batch"], render=spec["render"], recipe=batch.recipe)
-        slot: Any = self.free if spec["role"] == "make" else contextlib.nullcontext()
-        return Turn(recipe, store, spec["role"], batch.keys, trace.watch if trace else lambda _: None, slot), trace
+        watch, slot = (
+            trace.watch if trace else lambda _: None,
+            self.free.held if spec["role"] == "make" else contextlib.nullcontext,
+        )
+        return Turn(recipe, store, spec["role"], batch.keys, watch, slot), trace
 
     def _log(self, spec: Mapping[str, Any], step: Step) -> None:
         """What came of a step, for those who read logs."""

@@ -13,7 +13,7 @@ to the next in the same process only saves it looking and planning again.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
@@ -81,7 +81,7 @@ def sofar_from(said: Mapping[str, Any]) -> Sofar:
 @dataclass(slots=True)
 class Turn:
     """A render in this process, whose `role` it is to make a part of it; `keys` are those of all that its batch buys,
-    `slot` is held while anything is made.
+    `slot` is held while anything is made, for one that has made so many tasks.
 
     What one step looked at and planned is there for the next. Only what passes from step to step as `Sofar` counts:
     whoever goes on after a crash begins a turn with that, and plans anew.
@@ -92,7 +92,7 @@ class Turn:
     role: Role
     keys: frozenset[str] = frozenset()
     watch: Watch = lambda _: None
-    slot: AbstractContextManager[object] = field(default_factory=nullcontext)
+    slot: Callable[[int], AbstractContextManager[object]] = nullcontext
     work: Work | None = None
     came_to: Sofar | None = None
 
@@ -114,24 +114,27 @@ class Turn:
         if not sofar.began:
             sofar = replace(sofar, began=time.time())
             self.watch(Event("planned", work.result.first.tasks))
+        changed = False
         for _ in range(1000):  # each round makes something, or finds out that one more has to wait
             groups = [group for group in work.ready() if _suits(self.role, group, work.missing())]
-            if not groups:
+            if changed and (groups or work.errors):
+                return _again(work, sofar)
+            if changed or not groups:
                 break
             before = len(work.failed), len(work.alone), len(work.result.world.shop.struck)
             group = groups[0]
-            with self.slot:
+            with self.slot(sum(sofar.made.values())):
                 self.watch(Event("started", group))
                 work.end(lambda tasks=group: self._made(work, tasks), group)  # type: ignore[misc]
-            if work.result.made or before != (len(work.failed), len(work.alone), len(work.result.world.shop.struck)):
-                return _again(work, sofar)
-        missing = work.missing()
+            after = len(work.failed), len(work.alone), len(work.result.world.shop.struck)
+            changed = bool(work.result.made) or before != after
+        missing, noted, made = work.missing(), _noted(work, sofar), _papers(work)
         if work.later:
             keys = tuple(sorted(work.bought_and_waiting()))
             line = line_of(work.lines.get(name, "") for name in work.later)
-            return Step("wait", _noted(work, sofar), seconds=_soonest(work), keys=keys, line=line)
+            return Step("wait", noted, made, seconds=_soonest(work), keys=keys, line=line)
         if missing and not work.errors and not sofar.errors and _other(self.role, missing):
-            return Step("hand over", _noted(work, sofar))
+            return Step("hand over", noted, made)
         return _end(work, sofar)
 
     def _work(self, sofar: Sofar) -> Work:
@@ -203,7 +206,7 @@ def _later(work: Work, sofar: Sofar) -> Step | None:
     if not passes or sofar.tries >= len(RETRIES):
         return None
     again = replace(_noted(work, sofar), failed=sofar.failed, errors=sofar.errors, tries=sofar.tries + 1)
-    return Step("wait", again, seconds=RETRIES[sofar.tries])
+    return Step("wait", again, _papers(work), seconds=RETRIES[sofar.tries])
 
 
 def _again(work: Work, sofar: Sofar) -> Step:
@@ -211,7 +214,7 @@ def _again(work: Work, sofar: Sofar) -> Step:
         return later
     noted = _noted(work, sofar)
     stop = next((str(error) for error in work.errors if isinstance(error, BudgetExceeded)), "")
-    return Step("again", noted, tuple(_paper(work, task) for task in work.result.made), stop=stop)
+    return Step("again", noted, _papers(work), stop=stop)
 
 
 def _passes(work: Work, error: Exception) -> bool:
@@ -248,8 +251,13 @@ def _error(said: Sequence[str]) -> ProviderError:
     return ProviderError(*said)
 
 
+def _papers(work: Work) -> tuple[dict[str, Any], ...]:
+    """What the engine is told of the tasks that a step finished."""
+    return tuple(_paper(work, task) for task in work.result.made)
+
+
 def _paper(work: Work, task: Task) -> dict[str, Any]:
-    """What the engine is told of a finished task: where it is, and what it is."""
+    """Where one is, and what it is."""
     note = work.result.world.notes[task.name]
     return {
         "task": task.name,
@@ -282,7 +290,7 @@ def _end(work: Work, sofar: Sofar) -> Step:
         "costs": costs,
     }
     stop = next((str(error) for error in work.errors if isinstance(error, BudgetExceeded)), "")
-    return Step("end", noted, result=result, stop=stop)
+    return Step("end", noted, _papers(work), result=result, stop=stop)
 
 
 def _file(work: Work, placement: Placement) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from pipeline.roster import draw_up, submitted
 from pipeline.rows import read_rows
 from pipeline.run import Result
 from pipeline.sharing import Seen
+from pipeline.slots import Slots
 from pipeline.turns import Sofar, Turn
 from pipeline.yard import Yard
 from stages.depot import depot_at
@@ -231,7 +231,7 @@ def test_what_was_not_there_is_looked_for_anew_once_a_render_is_handed_over(
     batch = SimpleNamespace(recipe="film.yaml", keys=frozenset())
     yard = SimpleNamespace(open=lambda *_: (batch, recipe, workshop.store))
     worker = Worker(Engine(tmp_path), cast("Yard", yard))
-    worker.free = threading.BoundedSemaphore()
+    worker.free = Slots(1)
     missed["film-of-another"] = time.monotonic()
     spec = {"batch": "batch", "render": "one", "run": "one", "role": "make"}
     worker._turn({**spec, "turn": 0})
