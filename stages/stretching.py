@@ -136,6 +136,7 @@ def _best(wanted: Wave, mono: Wave) -> int:
     """Where in `mono` the part lies that is most like `wanted`, however loud."""
     import numpy as np  # noqa: PLC0415 -- heavy
 
-    power = np.cumsum(np.concatenate([np.zeros(1), mono.astype(np.float64) ** 2]))
+    mono, wanted = mono.astype(np.float64), wanted.astype(np.float64)  # or it were another place on another processor
+    power = np.cumsum(np.concatenate([np.zeros(1), mono**2]))
     power = power[len(wanted) :] - power[: -len(wanted)]
     return int(np.argmax(np.correlate(mono, wanted, "valid") / np.sqrt(np.maximum(power, 0) + 1e-9)))
