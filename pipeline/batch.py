@@ -80,7 +80,7 @@ VERSION = "3"
 all that was made and bought."""
 
 WAITING = 5000
-"""How many renders one process lets wait for their films; so many took 228 MB (tests/benchmarks/waiting.py)."""
+"""How many renders one process lets wait for their films; so many took 224 MB (tests/benchmarks/waiting.py)."""
 
 BITE, EVERY = 20, 1.0
 """How many renders begin to buy, in all workers, in so many seconds: about as many as one plans meanwhile. All at

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
@@ -15,9 +15,9 @@ from stages.bookkeeping import call_off
 from stages.buying import seller
 from stages.errors import AfterframeError, Later
 from stages.ledger import open_ledger
-from stages.market import Market
 from stages.money import dollars
-from stages.rows import SIMULATED, Ledger, Purchase, reread, select
+from stages.providers import Provider
+from stages.rows import SIMULATED, Ledger, Purchase, select
 
 ARRIVES = 10.0
 """Seconds for which a request that is on its way is waited for: until it is answered there is no job to cancel."""
@@ -52,16 +52,23 @@ def _worth(rows: Sequence[Purchase]) -> str:
     return f"{dollars(sum((row.price for row in rows), Decimal(0)))}{' (SIMULATED)' if simulated else ''}"
 
 
-def take_back(yard: Yard, batch: Batch, wanted: Collection[str] = ()) -> CalledOff:
-    """Have all jobs of a batch cancelled that have not begun, but for those of the keys that others have `wanted`."""
+def take_back(
+    yard: Yard, batch: Batch, wanted: Collection[str] = (), watch: Callable[[int, int], None] = lambda *_: None
+) -> CalledOff:
+    """Have all jobs of a batch cancelled that have not begun, but for those of the keys that others have `wanted`.
+    `watch` is told how many of how many were asked for."""
     keys = batch.keys - frozenset(wanted)
     if not keys:
         return CalledOff((), (), (), ())
     ledger, (_, recipe, store) = open_ledger(), yard.open(batch.id, next(each.id for each in batch.good if each.keys))
-    shop, rows = store.shop(recipe), _under_way(ledger, keys)
+    shop, rows, found = store.shop(recipe), _under_way(ledger, keys), list[_Answer]()
     sold = [row for row in rows if row.state == "ACCEPTED"]
+    sellers = {_account(row): seller(row, shop, yard.folder) for row in {_account(row): row for row in sold}.values()}
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = list(pool.map(lambda row: _asked(ledger, row, shop, yard, batch), sold))
+        why = f"{batch.id} was cancelled"
+        for answer in pool.map(lambda row: _asked(ledger, sellers[_account(row)], row, why), sold):
+            found.append(answer)
+            watch(len(found), len(sold))
     back = tuple(each for each in found if isinstance(each, Purchase))
     kept = tuple(row for row, each in zip(sold, found, strict=True) if not isinstance(each, Purchase))
     faults = tuple(each for each in found if isinstance(each, str))
@@ -78,13 +85,19 @@ def _under_way(ledger: Ledger, keys: Collection[str]) -> list[Purchase]:
         time.sleep(0.2)
 
 
-def _asked(ledger: Ledger, row: Purchase, shop: Market, yard: Yard, batch: Batch) -> Purchase | str | None:
-    """The row of a job that was called off; None if it goes on, or why that could not be asked."""
+def _account(row: Purchase) -> tuple[str, str]:
+    return row.provider, row.account
+
+
+_Answer = Purchase | str | None
+"""The row of a job that was called off; None if it goes on, or why that could not be asked."""
+
+
+def _asked(ledger: Ledger, provider: Provider | None, row: Purchase, why: str) -> _Answer:
+    if provider is None:
+        return f"nothing here names {row.provider} at {row.account} any more"
     try:
-        provider = seller(row, shop, yard.folder)
-        if provider is None:
-            return f"nothing here names {row.provider} at {row.account} any more"
-        return call_off(ledger, provider, reread(ledger, row), f"{batch.id} was cancelled")
+        return call_off(ledger, provider, row, why)
     except AfterframeError as error:
         return str(error)
     except Later as later:

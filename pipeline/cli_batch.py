@@ -274,7 +274,12 @@ def cancel(which: Which = "") -> None:
 
     yard, found, others = _hold(which, "cancel")
     wanted = {key for name in others for key in yard.shelf.read(name).keys}
-    if says := str(take_back(yard, found, wanted)):
+
+    def watch(asked: int, of: int) -> None:
+        if asked % 50 == 0 and asked < of:
+            print(f"{asked} of {of} films asked back", file=sys.stderr, flush=True)
+
+    if says := str(take_back(yard, found, wanted, watch)):
         print(says)
 
 
