@@ -22,6 +22,10 @@ from stages.rows import SIMULATED, Ledger, Purchase, select
 ARRIVES = 10.0
 """Seconds for which a request that is on its way is waited for: until it is answered there is no job to cancel."""
 
+AGAIN = 2.0
+"""Seconds after which is looked again for what was sold: a worker that was in the middle of a step when the batch was
+cancelled buys anew what it finds called off."""
+
 AT_ONCE = 8
 """Jobs that are cancelled at the same time."""
 
@@ -61,17 +65,26 @@ def take_back(
     if not keys:
         return CalledOff((), (), (), ())
     ledger, (_, recipe, store) = open_ledger(), yard.open(batch.id, next(each.id for each in batch.good if each.keys))
-    shop, rows, found = store.shop(recipe), _under_way(ledger, keys), list[_Answer]()
-    sold = [row for row in rows if row.state == "ACCEPTED"]
-    sellers = {_account(row): seller(row, shop, yard.folder) for row in {_account(row): row for row in sold}.values()}
+    shop, why = store.shop(recipe), f"{batch.id} was cancelled"
+    sellers: dict[tuple[str, str], Provider | None] = {}
+    found: dict[tuple[str, int], tuple[Purchase, _Answer]] = {}
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        why = f"{batch.id} was cancelled"
-        for answer in pool.map(lambda row: _asked(ledger, sellers[_account(row)], row, why), sold):
-            found.append(answer)
-            watch(len(found), len(sold))
-    back = tuple(each for each in found if isinstance(each, Purchase))
-    kept = tuple(row for row, each in zip(sold, found, strict=True) if not isinstance(each, Purchase))
-    faults = tuple(each for each in found if isinstance(each, str))
+        while True:
+            rows = _under_way(ledger, keys)
+            fresh = [row for row in rows if row.state == "ACCEPTED" and (row.key, row.attempt) not in found]
+            for row in fresh:
+                if _account(row) not in sellers:
+                    sellers[_account(row)] = seller(row, shop, yard.folder)
+            answers = pool.map(lambda row: _asked(ledger, sellers[_account(row)], row, why), fresh)
+            for number, (row, answer) in enumerate(zip(fresh, answers, strict=True), 1):
+                found[row.key, row.attempt] = row, answer
+                watch(number, len(fresh))
+            if not any(isinstance(found[row.key, row.attempt][1], Purchase) for row in fresh):
+                break
+            time.sleep(AGAIN)
+    back = tuple(answer for _, answer in found.values() if isinstance(answer, Purchase))
+    kept = tuple(row for row, answer in found.values() if not isinstance(answer, Purchase))
+    faults = tuple(answer for _, answer in found.values() if isinstance(answer, str))
     return CalledOff(back, kept, tuple(row for row in rows if row.state == "SENDING"), faults)
 
 

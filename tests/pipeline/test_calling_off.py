@@ -20,7 +20,8 @@ from pipeline.rows import read_rows
 from pipeline.turns import Sofar, Step, Turn
 from pipeline.yard import Yard
 from stages import buying
-from stages.ledger import Budget, open_ledger, purchases, spent
+from stages.bookkeeping import call_off
+from stages.ledger import Budget, Ledger, Purchase, open_ledger, purchases, spent
 from stages.providers import Provider
 from stages.providers.runway import Runway
 
@@ -100,6 +101,23 @@ def test_what_waits_at_the_provider_is_not_paid_and_what_is_filmed_is_kept(
     assert [step.next for step in steps(yard, drawn)] == ["wait"] * 3
     assert len((tmp_path / "shop" / "sales.jsonl").read_text().splitlines()) == 3 + 2
     assert spent(open_ledger(), ALL) == 3 * price
+
+
+def test_what_a_worker_in_the_middle_of_a_step_buys_anew_is_called_off_too(
+    batch: tuple[Yard, Batch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yard, drawn = batch
+
+    def meanwhile(ledger: Ledger, provider: Provider, row: Purchase, why: str) -> Purchase | None:
+        off = call_off(ledger, provider, row, why)
+        if off and off.prompt == "a cow" and off.attempt == 1:
+            assert steps(yard, drawn)[2].next == "wait"
+        return off
+
+    monkeypatch.setattr("pipeline.calling_off.call_off", meanwhile)
+    off = take_back(yard, drawn)
+    cows = purchases(open_ledger(), next(row.key for row in off.back if row.prompt == "a cow"))
+    assert [(row.attempt, row.state) for row in cows] == [(1, "WRITTEN_OFF"), (2, "WRITTEN_OFF")]
 
 
 def test_what_another_batch_wants_is_left_to_it(batch: tuple[Yard, Batch]) -> None:
