@@ -35,7 +35,7 @@ from stages.encoding import Encoding, delivery_preset, encoded_by, encoding_of
 from stages.errors import FfmpegError, InputError, Later, WriteError
 from stages.faces import detector, find_faces
 from stages.ffmpeg import ffmpeg_binary, ffmpeg_version, lacking
-from stages.files import attempt, fresh_folder, home, locked, now_in, part_name, sha256, sweep, sync, told, touch
+from stages.files import attempt, fresh_folder, home, locked, now_in, part_name, sha256, sweep, told, touch
 from stages.ledger import Budget, open_ledger, spent
 from stages.market import Market, for_recipe, open_market
 from stages.media import clip_from, probe
@@ -369,12 +369,11 @@ class Store:
             yield
 
     def _commit(self, task: Task, folder: Path) -> None:
+        """Whatever a power cut spoils of it is not as it was noted, and made again: to wait for the disk took a
+        fortieth of the time of a slot."""
         target, shared = self.tasks / task.name, self.shared
         with told(target):
             self.tasks.mkdir(parents=True, exist_ok=True)
-            for file in folder.iterdir():
-                sync(file)
-            sync(folder)
             if shared:
                 (self.folder / UNSENT).mkdir(exist_ok=True)
                 (self.folder / UNSENT / task.name).touch()
@@ -382,9 +381,8 @@ class Store:
                 self.discard(task.name)
             if not target.exists():
                 folder.rename(target)
-            sync(self.tasks)
         slot = self.folder / "slots" / _slot_name(task.memory)
-        with attempt(slot) as part:
+        with attempt(slot, lasting=False) as part:
             part.write_text(json.dumps(dict(task.parts)), encoding="utf-8")
         if shared:
             shared.send(target)

@@ -23,8 +23,10 @@ PROJECT_MARKS = (".pipeline", "pyproject.toml")
 
 
 @contextlib.contextmanager
-def attempt(target: Path) -> Iterator[Path]:
+def attempt(target: Path, *, lasting: bool = True) -> Iterator[Path]:
     """A part file beside `target` that becomes `target` if the block ends well, and vanishes if not.
+
+    It survives a power cut if it is to be `lasting`; what is easily made again need not.
 
     Its name is unique to this attempt: an orphaned writer and its successor
     that shared one part file left a corrupt film which a packet probe passed.
@@ -41,9 +43,11 @@ def attempt(target: Path) -> Iterator[Path]:
                 raise  # not about this file: its maker reads others, too
             raise WriteError(f"{target}: the disk is full") from None
         with told(target):
-            sync(part)
+            if lasting:
+                sync(part)
             part.replace(target)
-            sync(target.parent)
+            if lasting:
+                sync(target.parent)
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)

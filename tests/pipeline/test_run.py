@@ -304,6 +304,20 @@ def test_a_kept_film_that_rotted_is_not_delivered(finished: Workshop) -> None:
     assert verify(finished.folder / "out" / "web.mp4", anchors=finished.store.anchors).verdict == "proved"
 
 
+def test_what_a_power_cut_left_empty_is_made_again(finished: Workshop) -> None:
+    for file in (finished.folder / ".pipeline" / "tasks").glob("*/*"):
+        if file.name != "note.json":
+            file.write_bytes(b"")
+    shutil.rmtree(finished.folder / "out")
+    done = finished.cli("run", "film.yaml")
+    assert done.returncode == 0, done.stderr
+    for name in ("web", "youtube"):
+        file = finished.folder / "out" / f"{name}.mp4"
+        assert frames_of(file) == 24
+        assert verify(file, anchors=finished.store.anchors).verdict == "proved"
+    assert finished.run().made == []
+
+
 @pytest.mark.parametrize("name", ["files/*.json", "tools.json"])
 def test_a_broken_cache_file_is_read_anew(finished: Workshop, name: str) -> None:
     kept = list((finished.folder / ".pipeline").glob(name))
