@@ -21,7 +21,7 @@ from typing import Any, Literal
 from pipeline.costs import costs
 from pipeline.plan import plan
 from pipeline.recipe import Recipe
-from pipeline.store import Damaged, Elsewhere, Notes, Store
+from pipeline.store import Damaged, Elsewhere, Notes, Store, Unmade
 from pipeline.tasks import Call, FileOf, Film, Note, Placement, Plan, ResultOf, Task, World
 from stages.carriers import sidecar_of
 from stages.clip import Clip
@@ -303,6 +303,8 @@ class Work:
             return
         except Damaged as damaged:
             self.discard(damaged)
+            return
+        except Unmade:  # another that needs the same found it damaged meanwhile: it is made again first
             return
         except Exception as error:
             if isinstance(error, FfmpegError) and len(tasks) > 1:

@@ -67,6 +67,10 @@ class Damaged(Exception):
         self.why = why
 
 
+class Unmade(KeyError):
+    """No such task is finished; or not any more, since it was found damaged."""
+
+
 def _lacking(recipe: Recipe) -> dict[Encoding, str]:
     """Why the special hardware that deliveries ask for cannot be used, each tried with a frame."""
     found: dict[Encoding, str] = {}
@@ -427,7 +431,7 @@ class Notes(Mapping[str, Note]):
         if (shared := self.store.shared) and (loaded := shared.note(name)):
             with contextlib.suppress(Exception):  # noted by another version, whose results look otherwise
                 return self._noted(name, loaded)[0]
-        raise KeyError(name)
+        raise Unmade(name)
 
     def here(self, name: str) -> Note | None:
         """A task that is finished and whole on this machine."""

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,10 @@ from workshop import (
     watched_ffmpeg,
 )
 
-from pipeline.run import Event, Result, run
+from pipeline.read import read_recipe
+from pipeline.run import Event, Result, Work, make, run
 from pipeline.show import plan_text, summary
+from pipeline.store import Damaged
 from stages.conformance import conform
 from stages.errors import InputError, ProvenanceError, RecipeError
 from stages.files import machine, sha256
@@ -316,6 +319,22 @@ def test_what_a_power_cut_left_empty_is_made_again(finished: Workshop) -> None:
         assert frames_of(file) == 24
         assert verify(file, anchors=finished.store.anchors).verdict == "proved"
     assert finished.run().made == []
+
+
+def test_a_task_whose_need_another_found_damaged_waits_until_it_is_made_again(finished: Workshop) -> None:
+    for kind in ("film", "delivery"):
+        for task in (finished.folder / ".pipeline" / "tasks").glob(f"{kind}-*"):
+            shutil.rmtree(task)
+    shutil.rmtree(finished.folder / "out")
+    work = Work.begin(read_recipe(finished.folder / "film.yaml"), finished.store)
+    group = next(each for each in work.ready() if each[0].name.startswith("film-"))
+    work.discard(Damaged(work.result.world.notes[group[0].needs[0]]))
+    work.end(lambda: make(group, work.store, work.result.world, work.watch, frozenset()), group)
+    assert (work.errors, work.failed) == ([], set())
+    with ThreadPoolExecutor(2) as pool:
+        work.off(pool)
+    assert work.errors == []
+    assert frames_of(finished.folder / "out" / "web.mp4") == 24
 
 
 @pytest.mark.parametrize("name", ["files/*.json", "tools.json"])
