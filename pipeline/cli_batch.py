@@ -44,7 +44,7 @@ def batch(
     rows: Annotated[str, typer.Option("--rows", help="A CSV, a JSONL, or a glob such as 'clips/*.mp4'.")] = "",
     sim: Annotated[bool, typer.Option("--sim", help="Let the simulator film everything; nothing is paid.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Agree to the price beforehand.")] = False,
-    jobs: Annotated[int, typer.Option("--jobs", min=0, help="How many tasks may work at once; 0: one a core.")] = 0,
+    jobs: Annotated[int, typer.Option("--jobs", min=0, help="How many tasks may work at once; 0: cores + 1.")] = 0,
     detach: Annotated[bool, typer.Option("--detach", help="Submit only; `pipeline worker` makes it.")] = False,
     notify: Annotated[
         str, typer.Option("--notify", help="A URL to POST to when all is over, instead of the recipe's notify:.")
@@ -136,9 +136,8 @@ def _submit(desk: Desk, yard: Yard, drawn: Batch) -> Batch:
 
 def _work_until_over(engine: Engine, yard: Yard, drawn: Batch, jobs: int) -> Standing:
     """Watch a batch until nobody works on it any more; make it here, unless somebody else does."""
-    import os
-
     from pipeline.batch import Worker, alone
+    from pipeline.slots import usual_count
 
     if engine.shared:
         return _watch(engine, yard, drawn)
@@ -149,7 +148,7 @@ def _work_until_over(engine: Engine, yard: Yard, drawn: Batch, jobs: int) -> Sta
                 if standing.over:
                     return standing
                 continue  # whoever made it is gone: go on in its place
-            with Worker(engine, yard, jobs or os.cpu_count() or 1):
+            with Worker(engine, yard, jobs or usual_count()):
                 standing = _watch(engine, yard, drawn)
                 _let_tell(engine, drawn)
                 return standing
@@ -301,7 +300,7 @@ def _hold(which: str, orders: Literal["pause", "cancel"]) -> tuple[Yard, Batch, 
 def resume(
     which: Which = "",
     failed: Annotated[bool, typer.Option("--failed", help="Try again what failed.")] = False,
-    jobs: Annotated[int, typer.Option("--jobs", min=0, help="How many tasks may work at once; 0: one a core.")] = 0,
+    jobs: Annotated[int, typer.Option("--jobs", min=0, help="How many tasks may work at once; 0: cores + 1.")] = 0,
     detach: Annotated[bool, typer.Option("--detach", help="Submit only; `pipeline worker` makes it.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -373,7 +372,7 @@ def export(
 
 def worker(
     encode: Annotated[
-        int | None, typer.Option("--encode", min=0, help="How many encode at once; by default one a core.")
+        int | None, typer.Option("--encode", min=0, help="How many encode at once; by default cores + 1.")
     ] = None,
     buy: Annotated[bool, typer.Option("--buy/--no-buy", help="Whether it buys, and waits for films.")] = True,
     webhooks: Annotated[
@@ -388,15 +387,14 @@ def worker(
     until_idle: Annotated[bool, typer.Option("--until-idle", help="End when there is nothing to do.")] = False,
 ) -> None:
     """Make what was submitted, until it is stopped. Any number of them share a database."""
-    import os
-
     from pipeline.batch import Engine, Worker, alone
     from pipeline.metrics import metering
+    from pipeline.slots import usual_count
     from stages.errors import InputError
 
     yard = _yard(Path.cwd())
     engine = Engine.of(yard.folder)
-    slots = os.cpu_count() or 1 if encode is None else encode
+    slots = usual_count() if encode is None else encode
     _log(logs)
     with contextlib.nullcontext(True) if engine.shared else alone(yard.folder) as mine:
         if not mine:
